@@ -1,0 +1,13 @@
+//! The bytes of ZMTP as pure functions over buffers: no I/O, no clock, safe on whatever arrives.
+
+mod command;
+mod decoder;
+mod greeting;
+mod outbox;
+
+pub use self::{
+    command::{Command, Metadata},
+    decoder::{Decoder, Item},
+    greeting::{GREETING_LEN, Greeting},
+    outbox::Outbox,
+};
