@@ -1,5 +1,21 @@
 //! What travels: operations and replies, the dialects and profiles of the wire, error codes, and the messages between `mms` and
 //! its workers. No I/O and no asynchronous code live here, so every rule can be tested as a plain function.
+//!
+//! A request goes bytes → [`decode`] → [`Operation`] → the manager → [`Reply`] or [`Refusal`] → [`encode`] → bytes.
 
+pub mod args;
+pub mod call;
+pub mod dialect;
+pub mod error;
+pub mod event;
 pub mod generate;
+pub mod reply;
+pub mod time;
+pub mod view;
 pub mod worker;
+
+pub use call::{GenerateArgs, LoadArgs, ModelChoice, Operation};
+pub use dialect::{Call, Dialect, Envelope, Inbound, Profile, decode, encode, encode_batch};
+pub use error::{ErrorCode, Refusal};
+pub use event::Event;
+pub use reply::Reply;
