@@ -77,7 +77,7 @@ pub const MAX_BATCH: usize = 64;
 
 /// Reads one message.
 pub fn decode(profile: Profile, bytes: &[u8]) -> Inbound {
-    let value: Value = match serde_json::from_slice(bytes) {
+    let value = match crate::json::parse(bytes) {
         Ok(value) => value,
         Err(error) => return Inbound::Single(Box::new(refused(not_json(bytes, &error)))),
     };

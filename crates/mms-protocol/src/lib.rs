@@ -9,6 +9,7 @@ pub mod dialect;
 pub mod error;
 pub mod event;
 pub mod generate;
+pub mod json;
 pub mod reply;
 pub mod time;
 pub mod view;
