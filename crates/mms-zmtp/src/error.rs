@@ -53,6 +53,9 @@ pub enum ProtocolError {
     /// A command that cannot be read.
     #[error("malformed {0} command")]
     BadCommand(&'static str),
+    /// A message in place of READY.
+    #[error("a message came before the handshake was complete")]
+    EarlyMessage,
     /// A message so long that reading past it was given up.
     #[error("{0}, too long to read past it")]
     Undrainable(Rejected),

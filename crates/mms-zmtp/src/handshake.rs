@@ -1,1 +1,186 @@
-//! The handshake.
+//! Greeting and READY, for both sides.
+//!
+//! ```text
+//! both send 64 greeting bytes ─▶ mechanism agreed? ─▶ NULL: READY both ways ─▶ socket types fit? ─▶ open
+//! ```
+//! The bind side waits for the peer's READY before it sends its own, so that it can refuse with an ERROR that names why.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    HandshakeError, Mechanism, PeerInfo, ProtocolError, SocketType, Stage,
+    codec::{Command, Greeting, Item, Metadata},
+    link::Link,
+    probe::Banner,
+};
+
+/// How much of what a peer sent is shown in an error.
+const SHOWN: usize = 64;
+/// How long a peer that is refused has to read why.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What we present ourselves as.
+#[derive(Debug, Clone)]
+pub(crate) struct Ours {
+    pub(crate) socket_type: SocketType,
+    pub(crate) identity: Bytes,
+}
+
+impl Ours {
+    fn ready(&self) -> Command {
+        Command::Ready(vec![
+            ("Socket-Type".into(), Bytes::from_static(self.socket_type.name().as_bytes())),
+            ("Identity".into(), self.identity.clone()),
+        ])
+    }
+}
+
+/// The connect side's handshake.
+pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    ours: &Ours,
+    timeout: Duration,
+) -> Result<PeerInfo, HandshakeError> {
+    let deadline = Deadline::after(timeout);
+    let greeting = greet(link, deadline).await?;
+    let mechanism = agree(&greeting)?;
+    let metadata = exchange_ready(link, ours, deadline).await?;
+    peer_info(&greeting, mechanism, &metadata, ours.socket_type)
+}
+
+/// The bind side's handshake. A peer that is refused is told why; the caller then closes.
+pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    ours: &Ours,
+    timeout: Duration,
+) -> Result<PeerInfo, HandshakeError> {
+    let deadline = Deadline::after(timeout);
+    let greeting = greet(link, deadline).await?;
+    let outcome = async {
+        let mechanism = agree(&greeting)?;
+        let metadata = read_ready(link, deadline).await?;
+        peer_info(&greeting, mechanism, &metadata, ours.socket_type)
+    }
+    .await;
+    match &outcome {
+        Ok(_) => link.outbox.push_command(&ours.ready()),
+        Err(HandshakeError::PeerMechanism { mechanism }) => {
+            link.outbox.push_command(&Command::Error(format!("mechanism {mechanism} is not supported, use NULL")));
+        }
+        Err(HandshakeError::PeerSocketType { peer, .. }) => {
+            let reason = format!("socket type {peer} cannot be served here, use REQ or DEALER");
+            link.outbox.push_command(&Command::Error(reason));
+        }
+        Err(_) => {}
+    }
+    outcome
+}
+
+/// Sends our greeting whole and reads the peer's.
+pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    deadline: Deadline,
+) -> Result<Greeting, HandshakeError> {
+    link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
+    loop {
+        match Greeting::decode(&mut link.inbox) {
+            Ok(Some(greeting)) => return Ok(greeting),
+            Ok(None) => read_more(link, Stage::Greeting, deadline).await?,
+            Err(ProtocolError::NotZmtp { first }) => {
+                let looks_like = Banner::of(&first);
+                return Err(HandshakeError::NotZmtp { first, looks_like });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Sends our READY and reads the peer's.
+pub(crate) async fn exchange_ready<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    ours: &Ours,
+    deadline: Deadline,
+) -> Result<Metadata, HandshakeError> {
+    link.outbox.push_command(&ours.ready());
+    read_ready(link, deadline).await
+}
+
+/// The mechanism of a peer's greeting, when it is one of ours.
+pub(crate) fn agree(greeting: &Greeting) -> Result<Mechanism, HandshakeError> {
+    Mechanism::from_name(&greeting.mechanism)
+        .ok_or_else(|| HandshakeError::PeerMechanism { mechanism: greeting.mechanism.clone() })
+}
+
+/// The peer as greeting and READY describe it, when its socket type can talk to `ours`.
+pub(crate) fn peer_info(
+    greeting: &Greeting,
+    mechanism: Mechanism,
+    metadata: &Metadata,
+    ours: SocketType,
+) -> Result<PeerInfo, HandshakeError> {
+    let property = |name: &str| metadata.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let type_name = property("Socket-Type").map_or(&b""[..], |value| value);
+    let socket_type = SocketType::from_name(type_name)
+        .filter(|peer| ours.talks_to(*peer))
+        .ok_or_else(|| HandshakeError::PeerSocketType { peer: type_name.escape_ascii().to_string(), ours })?;
+    let identity = property("Identity").cloned().unwrap_or_default();
+    Ok(PeerInfo { version: greeting.version, mechanism, socket_type, identity })
+}
+
+async fn read_ready<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    deadline: Deadline,
+) -> Result<Metadata, HandshakeError> {
+    loop {
+        match link.decode()? {
+            Some(Item::Command(Command::Ready(metadata))) => return Ok(metadata),
+            Some(Item::Command(Command::Error(reason))) => return Err(HandshakeError::PeerRefused { reason }),
+            Some(Item::Command(_)) => {}
+            Some(Item::Message(_) | Item::Rejected { .. }) => return Err(ProtocolError::EarlyMessage.into()),
+            None => read_more(link, Stage::Ready, deadline).await?,
+        }
+    }
+}
+
+/// A point in time, and how long it was to it, for the error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    after: Duration,
+}
+
+impl Deadline {
+    pub(crate) fn after(after: Duration) -> Self {
+        Self { at: Instant::now() + after, after }
+    }
+}
+
+/// Reads once; the end of the stream and the deadline are errors that name `stage`.
+pub(crate) async fn read_more<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    stage: Stage,
+    deadline: Deadline,
+) -> Result<(), HandshakeError> {
+    match timeout_at(deadline.at, link.read()).await {
+        Ok(Ok(0)) => Err(HandshakeError::Closed { stage }),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if is_closed(&error) => Err(HandshakeError::Closed { stage }),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => {
+            let received = Bytes::copy_from_slice(&link.inbox[..link.inbox.len().min(SHOWN)]);
+            Err(HandshakeError::Timeout { stage, received, after: deadline.after })
+        }
+    }
+}
+
+/// Whether an error only says that the peer has gone.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}

@@ -37,6 +37,7 @@ mod limits;
 mod link;
 mod peer;
 pub mod probe;
+mod pulse;
 pub mod server;
 
 pub use client::{Client, ClientOptions, Dealer};

@@ -1,12 +1,14 @@
 //! The connect side: endpoints, options and the way to an established connection.
 
 mod dealer;
+mod dial;
 mod req;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use self::dial::{connect_tcp, resolve};
 pub use self::{dealer::Dealer, req::Client};
 use crate::{Heartbeat, Limits};
 

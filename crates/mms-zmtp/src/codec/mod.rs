@@ -5,6 +5,7 @@ mod decoder;
 mod greeting;
 mod outbox;
 
+pub(crate) use self::decoder::envelope_len;
 pub use self::{
     command::{Command, Metadata},
     decoder::{Decoder, Item},

@@ -50,6 +50,12 @@ impl Outbox {
         }
     }
 
+    /// Appends a reply: the envelope as it came, then the body, at least one frame of it.
+    pub fn push_reply(&mut self, envelope: &[Bytes], body: &[Bytes]) {
+        let empty = [Bytes::new()];
+        self.push_message(envelope.iter().chain(if body.is_empty() { &empty } else { body }));
+    }
+
     /// Appends one command.
     pub fn push_command(&mut self, command: &Command) {
         let mut body = BytesMut::new();

@@ -7,22 +7,36 @@
 
 mod connection;
 mod handler;
+mod timers;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
 
+use self::connection::Connection;
 pub use self::{
     connection::ConnectionError,
     handler::{Handler, Peer, Request},
 };
-use crate::{Heartbeat, Limits};
+use crate::{
+    Heartbeat, Limits, Mechanism, SocketType,
+    codec::{Command, Greeting},
+    handshake::{self, FAREWELL, Ours},
+    link::Link,
+};
+
+/// Most peers that are told at once that there is no room; further ones are closed without a word.
+const MAX_REFUSALS: usize = 64;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds and times of a [`Server`].
 #[derive(Debug, Clone)]
@@ -84,6 +98,7 @@ struct Shared<H> {
     handler: H,
     options: ServerOptions,
     slots: Semaphore,
+    refusals: Semaphore,
 }
 
 impl<H> Clone for Server<H> {
@@ -96,7 +111,7 @@ impl<H: Handler> Server<H> {
     /// A server that gives every request to `handler`.
     pub fn new(handler: H, options: ServerOptions) -> Self {
         let slots = Semaphore::new(options.max_connections);
-        Self { shared: Arc::new(Shared { handler, options, slots }) }
+        Self { shared: Arc::new(Shared { handler, options, slots, refusals: Semaphore::new(MAX_REFUSALS) }) }
     }
 
     /// How many peers are connected now, or in their handshake.
@@ -105,21 +120,84 @@ impl<H: Handler> Server<H> {
     }
 
     /// Accepts peers until `shutdown`; then lets the requests in work finish, within `drain_timeout`, and returns.
-    pub async fn serve(&self, _listener: TcpListener, _shutdown: CancellationToken) {
-        unimplemented!()
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let peers = TaskTracker::new();
+        // Also when this future is dropped its peers are drained.
+        let stop = shutdown.child_token();
+        let _stop_when_dropped = stop.clone().drop_guard();
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+            match accepted {
+                Ok((stream, addr)) => {
+                    let (server, stop) = (self.clone(), stop.clone());
+                    peers.spawn(async move {
+                        let outcome = async {
+                            tune_tcp(&stream)?;
+                            server.serve_connection(stream, addr.into(), stop).await
+                        };
+                        if let Err(error) = outcome.await {
+                            debug!(%addr, %error, "connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Such as no free file descriptor: better to wait for one than to end.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        peers.close();
+        peers.wait().await;
     }
 
     /// Serves one accepted stream until the peer leaves or `shutdown` has drained it. Whether bytes of the stream were peeked does not
     /// matter; bytes that were read belong into `incoming`. Counts against `max_connections`.
     pub async fn serve_connection<S>(
         &self,
-        _stream: S,
-        _incoming: Incoming,
-        _shutdown: CancellationToken,
+        stream: S,
+        incoming: Incoming,
+        shutdown: CancellationToken,
     ) -> Result<(), ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        unimplemented!()
+        let Shared { handler, options, slots, refusals } = &*self.shared;
+        let mut link = Link::new(stream, &incoming.already_read, options.limits.max_command);
+        let Ok(_slot) = slots.try_acquire() else {
+            if let Ok(_refusal) = refusals.try_acquire() {
+                refuse(link, options.max_connections).await;
+            }
+            return Err(ConnectionError::TooMany(options.max_connections));
+        };
+        let ours = Ours { socket_type: SocketType::Router, identity: Bytes::new() };
+        let shaking = handshake::accept(&mut link, &ours, options.handshake_timeout);
+        let info = match shutdown.run_until_cancelled(shaking).await {
+            Some(Ok(info)) => info,
+            Some(Err(error)) => {
+                link.farewell(FAREWELL).await;
+                return Err(error.into());
+            }
+            None => return Ok(()),
+        };
+        link.open(options.limits.clone());
+        let gone = CancellationToken::new();
+        let _cancel_when_gone = gone.clone().drop_guard();
+        let peer = Arc::new(Peer { addr: incoming.addr, info, gone });
+        Connection::new(link, handler, options, peer).run(&shutdown.child_token()).await
     }
+}
+
+/// Settings of an accepted TCP stream: replies leave at once, and a peer whose machine has vanished is noticed by the system.
+pub fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Tells a peer that there is no room for it, in the words of its protocol.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, limit: usize) {
+    link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
+    link.outbox.push_command(&Command::Error(format!("too many connections, the limit is {limit}")));
+    link.farewell(FAREWELL).await;
 }
