@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The manager: which models there are, which of them are resident, who gets an answer next. Deciding is apart from doing:
+//! the lifecycle and the routing are plain synchronous code without I/O; one task owns their state, feeds them what happens and
+//! performs what they decide; each resident model has one worker process and its socket.
+//!
+//! Front doors hold a [`Manager`]. Read operations are answered from a snapshot, so a slow generation never delays them.
+
+pub mod config;
+pub mod counters;
+pub mod handle;
+pub mod health;
+
+pub use config::{Budget, Limits, ManagerConfig, MemoryConfig, StartError};
+pub use counters::Counters;
+pub use handle::{DrainReport, GenerateEvent, Manager, TokenStream};
+pub use health::HealthBoard;

@@ -1,0 +1,95 @@
+//! What the manager is told at its start. Read and checked at the edge (the `mms` program); nothing here is changed later.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mms_protocol::worker::EngineSettings;
+
+/// Everything that [`crate::Manager::start`] needs.
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    /// Name of the agent, such as `ModelManagerSuite`.
+    pub agent: String,
+    /// Version of the program.
+    pub version: String,
+    /// The `mms-worker` program.
+    pub worker_program: PathBuf,
+    /// Settings of models that have none of their own.
+    pub engine: EngineSettings,
+    /// How much memory models may take.
+    pub memory: MemoryConfig,
+    /// Idleness after which a model is unloaded, unless it has a setting of its own; `None`: never.
+    pub idle_unload: Option<Duration>,
+    /// Preference → model id.
+    pub routing: BTreeMap<String, String>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// How much memory models may take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemoryConfig {
+    /// What models may take together.
+    pub budget: Budget,
+    /// What stays free on the machine in any case, MiB.
+    pub reserve_mb: u64,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { budget: Budget::Percent(80.0), reserve_mb: 512 }
+    }
+}
+
+/// What models may take together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// Of the device's memory (of RAM: what the machine or the control group has), 0 to 100.
+    Percent(f64),
+    /// MiB.
+    Mb(u64),
+}
+
+/// Bounds that keep a bad day small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that may wait for one model; one more is refused with `queue_full`.
+    pub queue_per_model: usize,
+    /// A request without `timeout_ms` ends after this time, loading included.
+    pub request_timeout: Duration,
+    /// A load that takes longer is ended.
+    pub load_timeout: Duration,
+    /// A worker that says nothing for this long is killed and replaced.
+    pub heartbeat_timeout: Duration,
+    /// What a worker that was asked to end gets before it is killed.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queue_per_model: 256,
+            request_timeout: Duration::from_secs(600),
+            load_timeout: Duration::from_secs(600),
+            heartbeat_timeout: Duration::from_secs(30),
+            shutdown_grace: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Why the manager could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The models folders cannot be read, or the configuration of a model is wrong.
+    #[error("the model catalogue cannot be read: {0}")]
+    Catalogue(String),
+    /// The operating system refused something that is always needed.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// Such as `start the thread that starts workers`.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
