@@ -1,2 +1,50 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: what continuous integration, the Makefile and people run, so that all three run the same.
+
+mod bench;
+mod ci;
+mod demo_model;
+mod run;
+mod server;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Chores of the Model Manager Suite's repository")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// All checks and tests, in the order in which they fail fastest
+    Ci,
+    /// Rules that compilers do not check: crate edges, module docs, file length, leftovers
+    Tidy,
+    /// Licences, sources and banned crates, with cargo-deny
+    Deny,
+    /// The built-in model: train it, or score it through a running server
+    DemoModel(demo_model::Args),
+    /// Figures of the server against a bare libzmq server, in one run
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Ci => ci::ci(),
+        Task::Tidy => tidy::tidy(),
+        Task::Deny => ci::deny(),
+        Task::DemoModel(args) => demo_model::run(&args),
+        Task::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
