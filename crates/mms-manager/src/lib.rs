@@ -8,6 +8,7 @@ pub mod config;
 pub mod counters;
 pub mod handle;
 pub mod health;
+pub mod lifecycle;
 
 pub use config::{Budget, Limits, ManagerConfig, MemoryConfig, StartError};
 pub use counters::Counters;

@@ -1,0 +1,126 @@
+//! The texts of refusals: what happened, on what, why, and what to do.
+
+use std::time::Duration;
+
+use mms_protocol::reply::mb;
+use mms_protocol::worker::{GenerateFailure, RequestId};
+use mms_protocol::{ErrorCode, Refusal};
+use serde_json::{Map, Value};
+
+use super::model::{Model, Phase};
+
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down and takes no new work")
+}
+
+pub(super) fn not_found(id: &str) -> Refusal {
+    Refusal::new(ErrorCode::ModelNotFound, format!("Model not found: {id}")).with("model_id", id)
+}
+
+pub(super) fn broken(id: &str, why: &str) -> Refusal {
+    Refusal::new(ErrorCode::ModelBroken, format!("{id} cannot be loaded, its file is broken: {why}")).with("model_id", id)
+}
+
+pub(super) fn unloaded(id: &str) -> Refusal {
+    Refusal::new(ErrorCode::Cancelled, format!("{id} was unloaded before it was ready; ask again to load it again"))
+        .with("model_id", id)
+}
+
+pub(super) fn load_failed(id: &str, reason: &str) -> Refusal {
+    Refusal::new(ErrorCode::LoadFailed, format!("{id} could not be loaded: {reason}"))
+        .with("model_id", id)
+        .with("reason", reason)
+}
+
+pub(super) fn quarantined(id: &str, why: &str, failures: u32, left: Duration) -> Refusal {
+    let text = format!(
+        "{id} has failed {failures} times in a row and is tried again in {} s; the last time: {why}",
+        left.as_secs_f64().ceil()
+    );
+    Refusal::new(ErrorCode::Quarantined, text)
+        .with("model_id", id)
+        .with("reason", why)
+        .with("retry_after_ms", left.as_millis() as u64)
+}
+
+pub(super) fn queue_full(model: &Model) -> Refusal {
+    let waiting = model.queue.len() + model.loaders.len();
+    let after = model.retry_after().as_millis() as u64;
+    let text = format!("{waiting} requests wait for {} already; ask again in {after} ms", model.facts.id);
+    Refusal::new(ErrorCode::QueueFull, text)
+        .with("model_id", model.facts.id.clone())
+        .with("queued", waiting)
+        .with("retry_after_ms", after)
+}
+
+pub(super) fn insufficient(id: &str, needed: f64, budget: f64, free: f64, holders: Map<String, Value>) -> Refusal {
+    let held = if holders.is_empty() {
+        "no model is resident".to_owned()
+    } else {
+        let list: Vec<String> = holders.iter().map(|(holder, mb)| format!("{holder} {mb} MiB")).collect();
+        format!("held by {}", list.join(", "))
+    };
+    let text = format!(
+        "{id} needs about {needed:.0} MiB, the budget is {budget:.0} MiB, of which {free:.0} MiB can be had ({held}); \
+         choose a smaller model or context, raise the budget, or unload a pinned model"
+    );
+    Refusal::new(ErrorCode::InsufficientMemory, text)
+        .with("model_id", id)
+        .with("needed_mb", mb(needed))
+        .with("budget_mb", mb(budget))
+        .with("free_mb", mb(free))
+        .with("holders", holders)
+}
+
+/// `took`: the time that the request had.
+pub(super) fn timeout(model: &Model, request: RequestId, took: Duration) -> Refusal {
+    let id = &model.facts.id;
+    let ahead = model.queue.iter().position(|&waiting| waiting == request);
+    let (phase, detail) = match (&model.phase, ahead) {
+        (Phase::Queued, _) => ("queued", format!("waiting for memory to load {id}")),
+        (Phase::Loading { fraction, .. }, _) => ("loading", format!("loading {id} ({:.0} %)", fraction * 100.0)),
+        (Phase::Draining { .. } | Phase::Ending { .. }, None) => ("unloading", format!("ending the worker of {id}")),
+        (_, Some(ahead)) => ("queued", format!("waiting in the queue of {id} behind {ahead} others")),
+        (_, None) => ("generating", format!("{id} was generating")),
+    };
+    let (phase, detail) = match model.active().is_some_and(|active| active.contains_key(&request)) {
+        true => ("generating", format!("{id} was generating")),
+        false => (phase, detail),
+    };
+    Refusal::new(ErrorCode::Timeout, format!("the time of {} ms was up while {detail}", took.as_millis()))
+        .with("model_id", id.clone())
+        .with("phase", phase)
+        .with("timeout_ms", took.as_millis() as u64)
+}
+
+pub(super) fn died(id: &str, reason: &str) -> Refusal {
+    Refusal::new(ErrorCode::WorkerDied, format!("the worker of {id} ended while it worked on this request: {reason}"))
+        .with("model_id", id)
+        .with("reason", reason)
+}
+
+pub(super) fn failed(id: &str, failure: GenerateFailure) -> Refusal {
+    let refusal = match failure {
+        GenerateFailure::ContextExceeded { prompt_tokens, context_length } => {
+            let text = format!(
+                "the prompt has {prompt_tokens} tokens, the context of {id} holds {context_length}; shorten the prompt or load \
+                 a model with a longer context"
+            );
+            Refusal::new(ErrorCode::ContextExceeded, text)
+                .with("prompt_tokens", prompt_tokens)
+                .with("context_length", context_length)
+        }
+        GenerateFailure::Cancelled => Refusal::new(ErrorCode::Cancelled, format!("{id} was told to stop generating")),
+        GenerateFailure::Template { message } => {
+            let text = format!("the chat template of {id} refused these messages: {message}");
+            Refusal::new(ErrorCode::InvalidArgument, text)
+        }
+        GenerateFailure::EmptyPrompt => {
+            Refusal::new(ErrorCode::InvalidArgument, format!("the prompt has no tokens for {id} to go on from"))
+        }
+        GenerateFailure::Engine { message } => {
+            Refusal::new(ErrorCode::Internal, format!("the engine failed on this request to {id}: {message}"))
+        }
+    };
+    refusal.with("model_id", id)
+}

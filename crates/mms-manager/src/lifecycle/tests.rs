@@ -1,0 +1,1 @@
+//! The lifecycle driven by hand, and by random interleavings.

@@ -1,0 +1,74 @@
+//! What can be seen of a model from outside.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use mms_protocol::view::ModelState;
+
+use super::model::{Phase, Process};
+use super::{Lifecycle, WorkerId};
+
+/// What can be seen of a model from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// Its state.
+    pub state: ModelState,
+    /// Why, for a person; else empty.
+    pub message: String,
+    /// 0 to 1 while loading.
+    pub load_fraction: Option<f32>,
+    /// What its process was measured to hold, MiB.
+    pub measured_mb: Option<f64>,
+    /// What it holds or has reserved, MiB.
+    pub held_mb: f64,
+    /// Generations in the worker that somebody waits for.
+    pub active: u32,
+    /// Requests that wait for it.
+    pub queued: u32,
+    /// The last request.
+    pub last_used: Option<Instant>,
+    /// Its worker.
+    pub worker: Option<WorkerId>,
+}
+
+impl Lifecycle {
+    /// What can be seen of the model now. `None`: there is no such model.
+    pub fn shown(&self, id: &str) -> Option<Shown> {
+        let model = self.models.get(id)?;
+        let process = model.process();
+        let (state, message, load_fraction) = match &model.phase {
+            Phase::Available => (ModelState::AvailableNotLoaded, String::new(), None),
+            Phase::Queued => (ModelState::Queued, "waits for memory".to_owned(), None),
+            Phase::Loading { fraction, .. } => {
+                (ModelState::Loading, format!("loading, {:.0} %", fraction * 100.0), Some(*fraction))
+            }
+            Phase::Ready { .. } => (ModelState::Loaded, String::new(), None),
+            Phase::Draining { active, .. } => {
+                (ModelState::Draining, format!("ends after {} more answers", active.len()), None)
+            }
+            Phase::Ending { .. } => (ModelState::Draining, "its worker is ending".to_owned(), None),
+            Phase::Quarantined { why, .. } => {
+                let text = format!("failed {} times in a row, tried again later: {why}", model.failures);
+                (ModelState::Quarantined, text, None)
+            }
+            Phase::Broken => (ModelState::Broken, model.facts.broken.clone().unwrap_or_default(), None),
+        };
+        let active = model.active().map_or(0, |active| active.values().filter(|r| r.cancelled.is_none()).count());
+        Some(Shown {
+            state,
+            message,
+            load_fraction,
+            measured_mb: process.and_then(|process| process.measured_mb),
+            held_mb: process.map_or(0.0, Process::held_mb),
+            active: active as u32,
+            queued: (model.queue.len() + model.loaders.len()) as u32,
+            last_used: model.last_used,
+            worker: process.map(|process| process.worker),
+        })
+    }
+
+    /// The models whose view may differ from when this was last asked.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+}
