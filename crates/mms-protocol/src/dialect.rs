@@ -94,6 +94,15 @@ pub fn decode(profile: Profile, bytes: &[u8]) -> Inbound {
     }
 }
 
+/// Reads a request whose operation is named outside of its object, as by the path of an HTTP request. It is answered like one of the
+/// dialect `method`.
+pub fn decode_named(profile: Profile, name: &str, arguments: &Map<String, Value>) -> Call {
+    let operation = Args::of_request(arguments).and_then(|args| read_operation(name, &args, profile, Dialect::Method));
+    let request_id = arguments.get("request_id").cloned();
+    let health_check = matches!(operation, Ok(Operation::HealthCheck));
+    Call { envelope: Envelope { request_id, health_check, ..Envelope::plain(Dialect::Method) }, operation }
+}
+
 /// A call for a message that could not even be read, such as one over the listener's limits.
 pub fn refused(refusal: Refusal) -> Call {
     Call { envelope: Envelope::plain(Dialect::Action), operation: Err(refusal) }

@@ -1,0 +1,121 @@
+//! Figures read from the manager and the store at each scrape, so that a model that is gone leaves no stale series behind.
+
+use std::fmt;
+
+use mms_manager::Manager;
+use mms_protocol::view::{HealthView, ModelState, ModelView};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+const STATES: [ModelState; 7] = [
+    ModelState::AvailableNotLoaded,
+    ModelState::Queued,
+    ModelState::Loading,
+    ModelState::Loaded,
+    ModelState::Draining,
+    ModelState::Quarantined,
+    ModelState::Broken,
+];
+
+pub(super) struct Snapshot {
+    pub(super) manager: Manager,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let health = self.manager.health();
+        let mut writer = Writer { encoder };
+        writer.server(&health)?;
+        writer.models(&health)
+    }
+}
+
+struct Writer<'e> {
+    encoder: DescriptorEncoder<'e>,
+}
+
+impl Writer<'_> {
+    fn server(&mut self, health: &HealthView) -> fmt::Result {
+        let build = [("version", health.version.as_str()), ("agent", health.agent.as_str())];
+        self.family("build_info", "The program, always 1", [(build, 1.0)])?;
+        self.gauge("ready", "1: the own probe has had an answer through every published address lately", health.ready)?;
+        self.gauge("draining", "1: no new work is taken", health.draining)?;
+        self.gauge("uptime_seconds", "Since the start", health.uptime_s)?;
+        let checks = health.checks.iter().map(|check| ([("check", check.name.as_str())], f64::from(check.ok)));
+        self.family("health_check", "1: the check passes", checks)?;
+        let memory = &health.memory;
+        self.gauge("memory_total_bytes", "Memory of the device that models are loaded on", memory.total_mb * MIB)?;
+        self.gauge("memory_budget_bytes", "What models may take together", memory.budget_mb * MIB)?;
+        self.gauge("memory_used_bytes", "What models hold or have reserved", memory.used_mb * MIB)?;
+        let stats = health.stats;
+        self.counter("generations", "Generations that ended well", stats.generations)?;
+        self.counter("models_loaded", "Loads that ended well", stats.models_loaded)?;
+        self.counter("models_unloaded", "Workers ended on purpose", stats.models_unloaded)?;
+        self.counter("load_failures", "Loads that failed", stats.load_failures)?;
+        self.counter("worker_deaths", "Worker processes that died", stats.worker_deaths)?;
+        self.counter("retries", "Generations started again after their worker died", stats.retries)
+    }
+
+    fn models(&mut self, health: &HealthView) -> fmt::Result {
+        let count = |state| health.models.iter().filter(|model| model.status == state).count() as f64;
+        let states = STATES.map(|state| ([("state", state.as_str())], count(state)));
+        self.family("models", "Models of the catalogue by state", states)?;
+        self.each(health, "model_memory_estimated_bytes", "What loading is expected to take", |model| {
+            Some(model.estimated_mb * MIB)
+        })?;
+        self.each(health, "model_memory_measured_bytes", "What the worker was measured to hold", |model| {
+            model.measured_mb.map(|mb| mb * MIB)
+        })?;
+        self.each(health, "model_requests_active", "Requests running in the worker", |model| {
+            Some(f64::from(model.active_requests))
+        })?;
+        self.each(health, "model_requests_queued", "Requests waiting for the model", |model| {
+            Some(f64::from(model.queued_requests))
+        })
+    }
+
+    fn each(
+        &mut self,
+        health: &HealthView,
+        name: &str,
+        help: &str,
+        figure: impl Fn(&ModelView) -> Option<f64>,
+    ) -> fmt::Result {
+        let models = health.models.iter().filter_map(|m| Some(([("model", m.model_id.as_str())], figure(m)?)));
+        self.family(name, help, models)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Into<f64>) -> fmt::Result {
+        let gauge = ConstGauge::new(value.into());
+        gauge.encode(self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = ConstCounter::new(value);
+        counter.encode(self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn family<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); N], f64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in series {
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
