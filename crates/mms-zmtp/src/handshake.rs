@@ -1,13 +1,14 @@
 //! Greeting and READY, for both sides.
 //!
 //! ```text
-//! both send 64 greeting bytes ─▶ mechanism agreed? ─▶ NULL: READY both ways ─▶ socket types fit? ─▶ open
+//! 64 greeting bytes both ways ─▶ mechanism agreed? ─▶ NULL: READY both ways ─▶ socket types fit? ─▶ open
 //! ```
-//! The bind side waits for the peer's READY before it sends its own, so that it can refuse with an ERROR that names why.
+//! Each side of libzmq closes at once when it sees what it does not want, and what it had still to say is lost. So the connect side, which
+//! wants to know why, lets the peer speak first, for a moment at most; the bind side never waits.
 
 use std::{io, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout_at},
@@ -15,7 +16,7 @@ use tokio::{
 
 use crate::{
     HandshakeError, Mechanism, PeerInfo, ProtocolError, SocketType, Stage,
-    codec::{Command, Greeting, Item, Metadata},
+    codec::{Command, Greeting, Item, Metadata, Outbox},
     link::Link,
     probe::Banner,
 };
@@ -24,6 +25,18 @@ use crate::{
 const SHOWN: usize = 64;
 /// How long a peer that is refused has to read why.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Bytes of a greeting up to its version.
+const VERSION_END: usize = 12;
+/// How long the connect side lets the peer speak first.
+const HESITATION: Duration = Duration::from_millis(100);
+
+/// Which end of the connection we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Bind,
+    Connect,
+}
 
 /// What we present ourselves as.
 #[derive(Debug, Clone)]
@@ -48,9 +61,9 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     timeout: Duration,
 ) -> Result<PeerInfo, HandshakeError> {
     let deadline = Deadline::after(timeout);
-    let greeting = greet(link, deadline).await?;
+    let greeting = greet(link, Side::Connect, deadline).await?;
     let mechanism = agree(&greeting)?;
-    let metadata = exchange_ready(link, ours, deadline).await?;
+    let metadata = exchange_ready(link, ours, Side::Connect, deadline).await?;
     peer_info(&greeting, mechanism, &metadata, ours.socket_type)
 }
 
@@ -61,15 +74,14 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     timeout: Duration,
 ) -> Result<PeerInfo, HandshakeError> {
     let deadline = Deadline::after(timeout);
-    let greeting = greet(link, deadline).await?;
+    let greeting = greet(link, Side::Bind, deadline).await?;
     let outcome = async {
         let mechanism = agree(&greeting)?;
-        let metadata = read_ready(link, deadline).await?;
+        let metadata = exchange_ready(link, ours, Side::Bind, deadline).await?;
         peer_info(&greeting, mechanism, &metadata, ours.socket_type)
     }
     .await;
     match &outcome {
-        Ok(_) => link.outbox.push_command(&ours.ready()),
         Err(HandshakeError::PeerMechanism { mechanism }) => {
             link.outbox.push_command(&Command::Error(format!("mechanism {mechanism} is not supported, use NULL")));
         }
@@ -77,21 +89,28 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             let reason = format!("socket type {peer} cannot be served here, use REQ or DEALER");
             link.outbox.push_command(&Command::Error(reason));
         }
-        Err(_) => {}
+        _ => {}
     }
     outcome
 }
 
-/// Sends our greeting whole and reads the peer's.
+/// Sends our greeting and reads the peer's. The connect side keeps the second half, which names our mechanism, until it has the peer's.
 pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
+    side: Side,
     deadline: Deadline,
 ) -> Result<Greeting, HandshakeError> {
-    link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
+    let ours = Greeting::ours(Mechanism::Null).encode();
+    let (version, rest) = ours.split_at(VERSION_END);
+    link.outbox.push_raw(version);
+    let mut held = Held::new(rest.to_vec(), side, link);
     loop {
         match Greeting::decode(&mut link.inbox) {
-            Ok(Some(greeting)) => return Ok(greeting),
-            Ok(None) => read_more(link, Stage::Greeting, deadline).await?,
+            Ok(Some(greeting)) => {
+                held.release(link);
+                return Ok(greeting);
+            }
+            Ok(None) => held.read_more(link, Stage::Greeting, deadline).await?,
             Err(ProtocolError::NotZmtp { first }) => {
                 let looks_like = Banner::of(&first);
                 return Err(HandshakeError::NotZmtp { first, looks_like });
@@ -101,14 +120,61 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Sends our READY and reads the peer's.
+/// Sends our READY and reads the peer's, on the connect side in the opposite order.
 pub(crate) async fn exchange_ready<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     ours: &Ours,
+    side: Side,
     deadline: Deadline,
 ) -> Result<Metadata, HandshakeError> {
-    link.outbox.push_command(&ours.ready());
-    read_ready(link, deadline).await
+    let mut ready = Outbox::default();
+    ready.push_command(&ours.ready());
+    let mut held = Held::new(ready.chunk().to_vec(), side, link);
+    loop {
+        match link.decode()? {
+            Some(Item::Command(Command::Ready(metadata))) => {
+                held.release(link);
+                return Ok(metadata);
+            }
+            Some(Item::Command(Command::Error(reason))) => return Err(HandshakeError::PeerRefused { reason }),
+            Some(Item::Command(_)) => {}
+            Some(Item::Message(_) | Item::Rejected { .. }) => return Err(ProtocolError::EarlyMessage.into()),
+            None => held.read_more(link, Stage::Ready, deadline).await?,
+        }
+    }
+}
+
+/// Bytes that the connect side holds back until the peer has spoken, or has hesitated for too long.
+struct Held(Option<(Vec<u8>, Instant)>);
+
+impl Held {
+    fn new<S: AsyncRead + AsyncWrite + Unpin>(bytes: Vec<u8>, side: Side, link: &mut Link<S>) -> Self {
+        let mut held = Self(Some((bytes, Instant::now() + HESITATION)));
+        if side == Side::Bind {
+            held.release(link);
+        }
+        held
+    }
+
+    fn release<S: AsyncRead + AsyncWrite + Unpin>(&mut self, link: &mut Link<S>) {
+        if let Some((bytes, _)) = self.0.take() {
+            link.outbox.push_raw(&bytes);
+        }
+    }
+
+    async fn read_more<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        link: &mut Link<S>,
+        stage: Stage,
+        deadline: Deadline,
+    ) -> Result<(), HandshakeError> {
+        let Some((_, at)) = &self.0 else { return read_more(link, stage, deadline).await };
+        if let Ok(read) = timeout_at(*at, read_more(link, stage, deadline)).await {
+            return read;
+        }
+        self.release(link);
+        Ok(())
+    }
 }
 
 /// The mechanism of a peer's greeting, when it is one of ours.
@@ -131,21 +197,6 @@ pub(crate) fn peer_info(
         .ok_or_else(|| HandshakeError::PeerSocketType { peer: type_name.escape_ascii().to_string(), ours })?;
     let identity = property("Identity").cloned().unwrap_or_default();
     Ok(PeerInfo { version: greeting.version, mechanism, socket_type, identity })
-}
-
-async fn read_ready<S: AsyncRead + AsyncWrite + Unpin>(
-    link: &mut Link<S>,
-    deadline: Deadline,
-) -> Result<Metadata, HandshakeError> {
-    loop {
-        match link.decode()? {
-            Some(Item::Command(Command::Ready(metadata))) => return Ok(metadata),
-            Some(Item::Command(Command::Error(reason))) => return Err(HandshakeError::PeerRefused { reason }),
-            Some(Item::Command(_)) => {}
-            Some(Item::Message(_) | Item::Rejected { .. }) => return Err(ProtocolError::EarlyMessage.into()),
-            None => read_more(link, Stage::Ready, deadline).await?,
-        }
-    }
 }
 
 /// A point in time, and how long it was to it, for the error.

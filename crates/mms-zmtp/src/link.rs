@@ -53,6 +53,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// The handshake is over, messages within `limits` are welcome.
     pub(crate) fn open(&mut self, limits: Limits) {
         self.decoder = Decoder::new(limits);

@@ -2,11 +2,14 @@
 
 use std::{
     future::poll_fn,
+    io,
+    mem::MaybeUninit,
     task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::dial::dial;
@@ -117,6 +120,12 @@ impl Client {
 
 /// Takes what has come since the last request, without waiting: answers PINGs, drops late messages. False when the peer has left.
 async fn tidy(link: &mut Link<TcpStream>) -> bool {
+    // Asked of the system itself: the runtime may not have heard yet.
+    match SockRef::from(link.stream()).peek(&mut [MaybeUninit::uninit()]) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+        Ok(0) | Err(_) => return false,
+        Ok(_) => {}
+    }
     loop {
         match poll_fn(|cx| Poll::Ready(link.poll_read(cx))).await {
             Poll::Pending => return true,

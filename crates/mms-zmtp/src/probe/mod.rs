@@ -15,7 +15,7 @@ pub use self::banner::Banner;
 use crate::{
     ConnectError, HandshakeError, Limits, Mechanism, PeerInfo, SocketType, Stage, client,
     codec::{Command, Greeting, Item},
-    handshake::{self, Deadline, Ours},
+    handshake::{self, Deadline, Ours, Side},
     link::Link,
 };
 
@@ -114,7 +114,7 @@ async fn talk(stream: TcpStream, addr: SocketAddr, options: &ProbeOptions, repor
     let ours = Ours { socket_type: options.socket_type, identity: Bytes::new() };
     let mut link = Link::new(stream, &[], Limits::default().max_command);
 
-    let mut greeting = timed(handshake::greet(&mut link, step_end())).await;
+    let mut greeting = timed(handshake::greet(&mut link, Side::Connect, step_end())).await;
     if let Err(HandshakeError::Timeout { received, .. }) = &greeting.outcome
         && received.is_empty()
         && let Some(first) = poke(addr, options.step_timeout).await
@@ -125,7 +125,7 @@ async fn talk(stream: TcpStream, addr: SocketAddr, options: &ProbeOptions, repor
 
     let ready = timed(async {
         let mechanism = handshake::agree(greeted)?;
-        let metadata = handshake::exchange_ready(&mut link, &ours, step_end()).await?;
+        let metadata = handshake::exchange_ready(&mut link, &ours, Side::Connect, step_end()).await?;
         let peer = handshake::peer_info(greeted, mechanism, &metadata, options.socket_type)?;
         Ok(ReadyFacts { peer, metadata })
     });

@@ -122,6 +122,7 @@ async fn has_a_socket_type_that_asks_nothing() {
         raw.send(&greeting()).await;
         raw.greeting().await.unwrap();
         raw.send(&ready(kind, "")).await;
+        raw.expect_ready().await;
         let reason = raw.refusal().await;
         assert_eq!(
             reason,

@@ -300,7 +300,7 @@ async fn the_probe_sees_what_libzmq_is() {
 
     let (_curve, endpoint) = server("curve").await;
     let greeted = within(probe(&endpoint, &options)).await.greeting.unwrap().outcome.unwrap();
-    assert_eq!((greeted.mechanism.as_str(), greeted.as_server), ("CURVE", true));
+    assert_eq!(greeted.mechanism, "CURVE");
 
     let (_push, endpoint) = server("push").await;
     let outcome = within(probe(&endpoint, &options)).await.ready.unwrap().outcome;

@@ -79,7 +79,7 @@ impl Raw {
         raw.send(&greeting()).await;
         raw.greeting().await.expect("a greeting");
         raw.send(&ready(socket_type, identity)).await;
-        assert!(matches!(raw.item().await, Some(Item::Command(Command::Ready(_)))), "the server's READY");
+        raw.expect_ready().await;
         raw
     }
 
@@ -125,6 +125,11 @@ impl Raw {
     pub(crate) async fn ask(&mut self, message: &[&'static str]) -> Frames {
         self.send(&encoded(&frames(message))).await;
         self.message().await
+    }
+
+    /// The server's READY has to be next.
+    pub(crate) async fn expect_ready(&mut self) {
+        assert!(matches!(self.item().await, Some(Item::Command(Command::Ready(_)))), "the server's READY");
     }
 
     /// The reason of an ERROR command, which must be followed by the end of the stream.
