@@ -4,11 +4,15 @@
 //!
 //! Front doors hold a [`Manager`]. Read operations are answered from a snapshot, so a slow generation never delays them.
 
+pub mod catalogue;
 pub mod config;
 pub mod counters;
+pub mod gguf;
 pub mod handle;
 pub mod health;
 pub mod lifecycle;
+pub mod memory;
+pub mod scan;
 
 pub use config::{Budget, Limits, ManagerConfig, MemoryConfig, StartError};
 pub use counters::Counters;

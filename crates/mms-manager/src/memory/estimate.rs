@@ -1,0 +1,113 @@
+//! What loading a model is expected to take, from its header and the engine's settings alone.
+//!
+//! ```text
+//! n_ctx    = context_length, else min(trained context, 4096)                              tokens of one sequence
+//! cells    = n_ctx × slots, rounded up to 256                                             tokens in the KV cache
+//! weights  = bytes of all tensors
+//! kv       = cells × Σ over layers of heads_kv(layer) × (key_length + value_length) × 2   (f16)
+//! compute  = ubatch × 4 × (4 × embedding + 3 × feed_forward + heads × (key_length + value_length))   (f32 activations)
+//!          + ubatch × cells × (4 + 2)                                                     (attention mask, f32 and f16)
+//!          + slots × vocabulary × 4 × 2                                                   (logits: computed, and handed out)
+//! process  = 24 MiB + vocabulary × 160 bytes                                              (program, token table)
+//! ```
+//!
+//! Sliding windows and recurrent layers would make the KV cache smaller, so this is an upper bound for such models. Figures that the
+//! header does not give count as llama.cpp's own defaults do (`heads_kv = heads`, `key_length = embedding / heads`), else as nothing.
+
+use mms_protocol::worker::{DEFAULT_CONTEXT_LIMIT, EngineSettings};
+
+use super::MIB;
+use crate::gguf::{Header, PerLayer};
+
+/// Expected memory by what it is for, MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Estimate {
+    /// The tensors.
+    pub weights_mb: f64,
+    /// The KV cache of all sequences.
+    pub kv_mb: f64,
+    /// Scratch memory of one batch step.
+    pub compute_mb: f64,
+    /// The worker program and its tables.
+    pub process_mb: f64,
+    /// Tokens of context that each sequence gets.
+    pub n_ctx: u32,
+}
+
+impl Estimate {
+    /// All of it.
+    pub fn total_mb(&self) -> f64 {
+        self.weights_mb + self.kv_mb + self.compute_mb + self.process_mb
+    }
+}
+
+const F16: f64 = 2.0;
+const F32: f64 = 4.0;
+/// llama.cpp rounds the KV cache up to a multiple of this.
+const CELL_STEP: u64 = 256;
+/// The worker program with llama.cpp, its threads and its allocator, before any model.
+const PROGRAM_MB: f64 = 24.0;
+/// Text, score and hash entries of one token.
+const VOCABULARY_ENTRY_BYTES: f64 = 160.0;
+
+/// Tokens of context that each sequence gets: the configured number, else what the model was trained with, within a limit.
+pub fn context_of(header: &Header, settings: &EngineSettings) -> u32 {
+    match settings.context_length {
+        0 => header.context_length.unwrap_or(DEFAULT_CONTEXT_LIMIT).clamp(1, DEFAULT_CONTEXT_LIMIT),
+        configured => configured,
+    }
+}
+
+/// What loading the model takes with these settings. Never fails: an unknown figure only makes it less exact.
+pub fn estimate(header: &Header, settings: &EngineSettings) -> Estimate {
+    let slots = settings.slots.clamp(1, 64);
+    let n_ctx = context_of(header, settings);
+    let cells = (u64::from(n_ctx) * u64::from(slots)).next_multiple_of(CELL_STEP) as f64;
+    let ubatch = f64::from(settings.ubatch_size.clamp(1, settings.batch_size.clamp(slots, 16_384)));
+    let vocabulary = header.vocab_size.unwrap_or(0) as f64;
+    let shape = Shape::of(header);
+
+    let activations = ubatch * F32 * (4.0 * shape.embedding + 3.0 * shape.feed_forward + shape.attention);
+    let mask = if shape.kv_per_token > 0.0 { ubatch * cells * (F32 + F16) } else { 0.0 };
+    let logits = f64::from(slots) * vocabulary * F32 * 2.0;
+    Estimate {
+        weights_mb: header.tensor_bytes as f64 / MIB,
+        kv_mb: cells * shape.kv_per_token * F16 / MIB,
+        compute_mb: (activations + mask + logits) / MIB,
+        process_mb: PROGRAM_MB + vocabulary * VOCABULARY_ENTRY_BYTES / MIB,
+        n_ctx,
+    }
+}
+
+/// Widths that the formulas need.
+struct Shape {
+    embedding: f64,
+    feed_forward: f64,
+    /// Queries and results of all heads of one layer.
+    attention: f64,
+    /// Elements of keys and values that one token adds, over all layers.
+    kv_per_token: f64,
+}
+
+impl Shape {
+    fn of(header: &Header) -> Self {
+        let embedding = f64::from(header.embedding_length.unwrap_or(0));
+        let heads = header.head_count.as_ref();
+        let most_heads = heads.map_or(0, PerLayer::max);
+        let default_width = if most_heads == 0 { 0.0 } else { embedding / f64::from(most_heads) };
+        let width = |given: Option<u32>| given.map_or(default_width, f64::from);
+        let key_and_value = width(header.key_length) + width(header.value_length);
+        let layers = header.block_count.unwrap_or(0) as usize;
+        let kv_heads: f64 = match header.head_count_kv.as_ref().or(heads) {
+            Some(PerLayer::All(each)) => layers as f64 * f64::from(*each),
+            Some(PerLayer::Each(values)) => values.iter().take(layers).copied().map(f64::from).sum(),
+            None => 0.0,
+        };
+        Self {
+            embedding,
+            feed_forward: header.feed_forward_length.as_ref().map_or(4.0 * embedding, |width| f64::from(width.max())),
+            attention: f64::from(most_heads) * key_and_value,
+            kv_per_token: kv_heads * key_and_value,
+        }
+    }
+}
