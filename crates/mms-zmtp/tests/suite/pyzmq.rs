@@ -212,16 +212,16 @@ async fn our_client_and_router() {
 
 async fn ten_at_a_time(kind: &str) {
     let (_child, endpoint) = server(kind).await;
-    let dealer = Arc::new(Dealer::connect(&endpoint, ClientOptions::default()).await.unwrap());
+    let dealer = Arc::new(Dealer::connect(&endpoint, ClientOptions::default()).await.expect("connect"));
     let requests = (0..1000).map(|number| {
         let dealer = dealer.clone();
         tokio::spawn(async move {
             let body = vec![Bytes::from(number.to_string()), Bytes::new()];
-            assert_eq!(dealer.request(body.clone(), PATIENCE).await.unwrap(), body);
+            assert_eq!(dealer.request(body.clone(), PATIENCE).await.expect("a reply"), body);
         })
     });
     for request in requests.collect::<Vec<_>>() {
-        within(request).await.unwrap();
+        within(request).await.expect("no panic");
     }
 }
 
