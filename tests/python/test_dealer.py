@@ -1,0 +1,104 @@
+"""Peers that pipeline: every request has exactly one reply, whatever the client does with them."""
+
+import json
+
+import zmq
+
+from conftest import wait_until
+
+MANY = 10_000
+
+
+def request(number: int) -> bytes:
+    return json.dumps({"action": "ping", "request_id": number}).encode()
+
+
+def replies(socket: zmq.Socket, count: int) -> list[int]:
+    return [json.loads(socket.recv_multipart()[-1])["request_id"] for _ in range(count)]
+
+
+def test_ten_thousand_requests_before_the_first_reply_is_read(suite):
+    socket = suite.socket(zmq.DEALER)
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.connect(suite.main)
+    with socket:
+        socket.disconnect(suite.main)  # the connection of before the high-water marks
+        socket.connect(suite.main)
+        for number in range(MANY):
+            socket.send_multipart([b"", request(number)])
+        assert sorted(replies(socket, MANY)) == list(range(MANY))
+        assert socket.poll(200) == 0, "more replies than requests"
+    suite.answers()
+
+
+def test_a_dealer_that_never_reads_harms_nobody(suite):
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.rcvhwm = 1
+        socket.connect(suite.main)
+        sent = 0
+        for number in range(MANY):
+            try:
+                socket.send_multipart([b"", request(number)], zmq.NOBLOCK)
+                sent += 1
+            except zmq.Again:
+                break
+        assert sent > 0
+        suite.answers()
+    suite.answers()
+
+
+def test_a_dealer_without_delimiter_gets_its_envelope_back(suite):
+    with suite.socket(zmq.DEALER) as socket:
+        socket.send_multipart([b"", request(1)])
+        assert socket.recv_multipart()[0] == b""
+        suite.answers()
+
+
+def test_equal_identities_do_not_mix(suite):
+    sockets = []
+    for _ in range(3):
+        socket = zmq.Context.instance().socket(zmq.REQ)
+        socket.linger, socket.rcvtimeo = 0, 60_000
+        socket.setsockopt(zmq.IDENTITY, b"same")
+        socket.connect(suite.main)
+        sockets.append(socket)
+    for number, socket in enumerate(sockets):
+        socket.send(request(number))
+    for number, socket in enumerate(sockets):
+        assert socket.recv_json()["request_id"] == number
+        socket.close()
+
+
+def test_relaxed_and_correlated_requests(suite):
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger, socket.rcvtimeo = 0, 60_000
+        socket.setsockopt(zmq.REQ_RELAXED, 1)
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)
+        socket.connect(suite.main)
+        for number in range(20):
+            socket.send(request(number))
+        assert socket.recv_json()["request_id"] == 19
+
+
+def test_slow_generations_do_not_delay_ping_and_health_check(suite):
+    """Order of completion, not time: long generations are sent first, and pings sent after them are answered before."""
+    long = {"action": "generate", "prompt": "Tell me about models.", "max_tokens": 400, "temperature": 1.5, "seed": 1}
+    suite.ask({"action": "load_model", "model_id": "mms-demo"})
+    with suite.socket(zmq.DEALER) as slow:
+        for number in range(24):
+            slow.send_multipart([b"", json.dumps({**long, "request_id": number}).encode()])
+        wait_until(lambda: active(suite) > 0 or slow.poll(0), "a running generation")
+        for method in ("ping", "health_check") * 10:
+            assert suite.ask({"method": method})
+        answered_meanwhile = 0
+        while slow.poll(0):
+            slow.recv_multipart()
+            answered_meanwhile += 1
+        assert answered_meanwhile < 24, "all generations were over before twenty pings: they were waited for"
+        for _ in range(24 - answered_meanwhile):
+            assert json.loads(slow.recv_multipart()[-1])["status"] == "success"
+
+
+def active(server) -> int:
+    return sum(model["active_requests"] for model in server.ask({"action": "list_models"})["models"])
