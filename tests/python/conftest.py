@@ -22,10 +22,13 @@ class Server:
                 f"{missing.args[0]} is not set: these tests need running servers; `cargo test -p mms --test python` starts them"
             ) from None
 
-    def socket(self, kind: int = zmq.REQ, endpoint: str | None = None) -> zmq.Socket:
+    def socket(self, kind: int = zmq.REQ, endpoint: str | None = None, **options) -> zmq.Socket:
+        """A connected socket; `options` are pyzmq's attributes, set before it connects."""
         socket = zmq.Context.instance().socket(kind)
         socket.linger = 0
         socket.rcvtimeo = socket.sndtimeo = PATIENCE_MS
+        for name, value in options.items():
+            setattr(socket, name, value)
         socket.connect(endpoint or self.main)
         return socket
 

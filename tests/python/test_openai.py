@@ -3,6 +3,8 @@
 import openai
 import pytest
 
+from conftest import wait_until
+
 HELLO = [{"role": "user", "content": "Hello!"}]
 
 
@@ -91,8 +93,6 @@ def test_too_long_prompt_names_both_lengths(client):
 
 
 def test_a_reader_that_leaves_mid_stream_ends_the_work(client, suite):
-    from conftest import wait_until
-
     stream = client.chat.completions.create(
         model="mms-demo", messages=[{"role": "user", "content": "Tell me about models."}], max_tokens=400, temperature=1.5, stream=True
     )
