@@ -1,2 +1,67 @@
-//! Placeholder.
-fn main() {}
+//! `mms-worker`: one process that hosts one model for `mms`, through llama.cpp. It is told what to do over the socket that it finds as
+//! its standard input (see [`mms_protocol::worker`]) and ends when that socket does.
+
+mod clock;
+mod engine;
+mod load;
+mod logging;
+mod plan;
+mod prompt;
+mod reuse;
+mod sampling;
+mod serve;
+mod slot;
+mod special;
+#[expect(unsafe_code, reason = "llama.cpp is C++; what llama-cpp-2 does not wrap is wrapped here, and nowhere else")]
+mod sys;
+mod template;
+mod text;
+mod wire;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+mms-worker hosts one language model for `mms serve`, which starts it and talks to it
+over a socket on standard input. It is not meant to be started by hand; use `mms`.
+
+Usage: mms-worker [--version | --help]
+
+Environment:
+  MMS_WORKER_LOG         what is logged to stderr, as in RUST_LOG [info,llama=error]
+  MMS_WORKER_LOG_FORMAT  plain or json [plain]
+
+Exit codes:
+  0  the host ended the worker, or is gone
+  2  wrong arguments, or standard input is not a socket
+  3  the model could not be loaded (the host was told why)
+  4  the host speaks another version of the worker protocol, or not the protocol
+";
+
+/// Wrong arguments, or not started by `mms`.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match (arguments.next().as_ref().and_then(|argument| argument.to_str()), arguments.next()) {
+        (Some("--version" | "-V"), None) => {
+            println!("mms-worker {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        (Some("--help" | "-h"), None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        (None, None) if std::env::args_os().len() <= 1 => {}
+        _ => {
+            eprint!("mms-worker: unexpected arguments\n\n{HELP}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    }
+    match serve::socket_on_stdin() {
+        Ok(socket) => serve::serve(socket),
+        Err(error) => {
+            eprint!("mms-worker: {error}\n\n{HELP}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The loop of the one thread that owns the model's context: take what the host sent, give free slots to waiting requests, compute
+//! one batch step, send what came out.
+//!
+//! Commands are looked at between two steps, so a cancelled request ends within one step; [`crate::plan::Pace`] keeps steps short
+//! enough that llama.cpp need not be interrupted within one, which would leave the other sequences of the batch half computed.
+
+mod admit;
+mod step;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use llama_cpp_2::token::LlamaToken;
+use mms_protocol::generate::GenerateSpec;
+use mms_protocol::worker::{GenerateFailure, RequestId, ToHost, ToWorker};
+
+use crate::load::Loaded;
+use crate::plan::{Need, Pace, Share};
+use crate::sampling::Candidates;
+use crate::slot::{Slot, count};
+use crate::sys::Batch;
+use crate::wire::{Incoming, Outbox};
+
+/// A heartbeat comes this often at least while there is nothing to do.
+const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
+/// Steps of small models take less than a millisecond; a heartbeat for each would cost more than it tells.
+const LEAST_BETWEEN_HEARTBEATS: Duration = Duration::from_millis(100);
+
+/// All state of a worker that has its model.
+pub(crate) struct Engine {
+    loaded: Loaded,
+    slots: Vec<Slot>,
+    queue: VecDeque<Queued>,
+    inbox: Receiver<Incoming>,
+    outbox: Outbox,
+    /// The model's memory can forget the end of a sequence and lend its beginning.
+    memory_is_partial: bool,
+    admitted: u64,
+    steps: u64,
+    last_heartbeat: Instant,
+    pace: Pace,
+    scratch: Scratch,
+}
+
+/// A request without a slot.
+struct Queued {
+    id: RequestId,
+    spec: Box<GenerateSpec>,
+    came: Instant,
+}
+
+/// Memory that each step reuses.
+struct Scratch {
+    batch: Batch,
+    needs: Vec<(usize, Need)>,
+    shares: Vec<Share>,
+    candidates: Candidates,
+    piece: Vec<u8>,
+    text: String,
+}
+
+/// The host sent something that has no place here.
+#[derive(Debug, thiserror::Error)]
+#[error("the host sent {0} to a worker that has its model")]
+pub(crate) struct OutOfPlace(&'static str);
+
+impl Engine {
+    pub(crate) fn new(loaded: Loaded, inbox: Receiver<Incoming>, outbox: Outbox) -> Self {
+        let slots = (0..loaded.info.slots).map(|_| Slot::default()).collect();
+        let memory_is_partial = !loaded.model.is_recurrent() && !loaded.model.is_hybrid();
+        let scratch = Scratch {
+            batch: Batch::default(),
+            needs: Vec::new(),
+            shares: Vec::new(),
+            candidates: Candidates::new(),
+            piece: Vec::with_capacity(256),
+            text: String::new(),
+        };
+        Self {
+            loaded,
+            slots,
+            queue: VecDeque::new(),
+            inbox,
+            outbox,
+            memory_is_partial,
+            admitted: 0,
+            steps: 0,
+            last_heartbeat: Instant::now(),
+            pace: Pace::default(),
+            scratch,
+        }
+    }
+
+    /// Works until the connection has nothing more to say.
+    pub(crate) fn run(mut self) -> Result<(), OutOfPlace> {
+        self.heartbeat();
+        while self.receive()? {
+            self.admit();
+            if self.is_busy() {
+                self.step();
+            }
+            if !self.is_busy() || self.last_heartbeat.elapsed() >= LEAST_BETWEEN_HEARTBEATS {
+                self.heartbeat();
+            }
+        }
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.slots.iter().any(|slot| !slot.is_idle())
+    }
+
+    /// Takes everything that has come; waits when there is nothing to do. False: the reader has ended.
+    fn receive(&mut self) -> Result<bool, OutOfPlace> {
+        if !self.is_busy() && self.queue.is_empty() {
+            match self.inbox.recv_timeout(IDLE_HEARTBEAT) {
+                Ok(incoming) => self.take(incoming)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            }
+        }
+        while let Ok(incoming) = self.inbox.try_recv() {
+            self.take(incoming)?;
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, incoming: Incoming) -> Result<(), OutOfPlace> {
+        match incoming.message {
+            ToWorker::Generate { id, spec } => self.queue.push_back(Queued { id, spec, came: incoming.at }),
+            ToWorker::Cancel { id } => self.cancel(id),
+            ToWorker::Hello { .. } => return Err(OutOfPlace("a handshake")),
+            ToWorker::Load(_) => return Err(OutOfPlace("a second model")),
+            // The reader ends the process at once.
+            ToWorker::Shutdown => {}
+        }
+        Ok(())
+    }
+
+    /// An id that has already ended, or never was, is ignored.
+    fn cancel(&mut self, id: RequestId) {
+        let queued = self.queue.iter().position(|queued| queued.id == id).and_then(|index| self.queue.remove(index));
+        let running = self.slots.iter_mut().find(|slot| slot.job().is_some_and(|job| job.id == id));
+        let was_running = running.and_then(Slot::take_job).is_some();
+        if queued.is_some() || was_running {
+            self.fail(id, GenerateFailure::Cancelled);
+        }
+    }
+
+    fn fail(&self, id: RequestId, failure: GenerateFailure) {
+        self.outbox.send(ToHost::Failed { id, failure });
+    }
+
+    /// Makes `slot` hold exactly the first `length` tokens of what it holds, or nothing if the model cannot do that.
+    fn cut(&mut self, slot: usize, length: usize) {
+        let cached: &mut Vec<LlamaToken> = &mut self.slots[slot].cached;
+        if cached.len() <= length {
+            return;
+        }
+        let kept = if length > 0 && self.loaded.context.forget(slot, length) { length } else { 0 };
+        if kept == 0 {
+            self.loaded.context.forget(slot, 0);
+        }
+        cached.truncate(kept);
+    }
+
+    fn heartbeat(&mut self) {
+        self.last_heartbeat = Instant::now();
+        self.outbox.send(ToHost::Heartbeat {
+            steps: self.steps,
+            busy_slots: count(self.slots.iter().filter(|slot| !slot.is_idle()).count()),
+            queued: count(self.queue.len()),
+            kv_tokens: count(self.slots.iter().map(|slot| slot.cached.len()).sum()),
+        });
+    }
+}

@@ -1,0 +1,77 @@
+//! From the queue into a slot: tokens, the check of lengths, the choice of the slot and of what its KV cache can keep.
+
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use mms_protocol::worker::{GenerateFailure, ToHost};
+
+use super::{Engine, Queued};
+use crate::reuse::{SlotView, choose};
+use crate::sampling::Chooser;
+use crate::slot::{Job, Slot, Work, count};
+use crate::text::TextStream;
+
+impl Engine {
+    /// Gives free slots to the requests that have waited longest.
+    pub(super) fn admit(&mut self) {
+        while self.slots.iter().any(Slot::is_idle) {
+            let Some(queued) = self.queue.pop_front() else { return };
+            let id = queued.id;
+            if let Err(failure) = self.assign(queued) {
+                self.fail(id, failure);
+            }
+        }
+    }
+
+    fn assign(&mut self, queued: Queued) -> Result<(), GenerateFailure> {
+        let Queued { id, spec, came } = queued;
+        let prompt = self.loaded.prompter.tokens(&spec.prompt)?;
+        let context_length = self.loaded.info.context_length;
+        let room = (context_length as usize).saturating_sub(prompt.len());
+        if room == 0 {
+            return Err(GenerateFailure::ContextExceeded { prompt_tokens: count(prompt.len()), context_length });
+        }
+        let (slot, kept) = self
+            .prepare_slot(&prompt)
+            .ok_or_else(|| GenerateFailure::Engine { message: "no slot is free although one was".to_owned() })?;
+        self.outbox.send(ToHost::Started { id, prompt_tokens: count(prompt.len()), cached_tokens: count(kept) });
+
+        self.admitted += 1;
+        let stops = spec.stop.into_iter().chain(self.loaded.prompter.implied_stop(&spec.prompt));
+        let job = Job {
+            id,
+            order: self.admitted,
+            chooser: Chooser::new(&spec.sampling, self.loaded.model, &prompt),
+            text: TextStream::new(stops),
+            limit: room.min(spec.max_tokens.map_or(usize::MAX, |most| most as usize)),
+            generated: 0,
+            kept,
+            came,
+            assigned: Instant::now(),
+            first_token: None,
+            prompt,
+        };
+        self.slots[slot].last_used = self.admitted;
+        self.slots[slot].work = Work::Prefilling(Box::new(job));
+        Ok(())
+    }
+
+    /// A free slot that holds a beginning of `prompt` and nothing else, and the length of that beginning.
+    fn prepare_slot(&mut self, prompt: &[LlamaToken]) -> Option<(usize, usize)> {
+        let views: Vec<SlotView<'_, LlamaToken>> = self
+            .slots
+            .iter()
+            .map(|slot| SlotView { cached: &slot.cached, free: slot.is_idle(), last_used: slot.last_used })
+            .collect();
+        let choice = choose(prompt, &views, self.memory_is_partial)?;
+        match choice.share_from {
+            None => self.cut(choice.slot, choice.keep),
+            Some(lender) => {
+                self.cut(choice.slot, 0);
+                self.loaded.context.share(lender, choice.slot, choice.keep);
+                self.slots[choice.slot].cached.extend_from_slice(&prompt[..choice.keep]);
+            }
+        }
+        Some((choice.slot, self.slots[choice.slot].cached.len()))
+    }
+}

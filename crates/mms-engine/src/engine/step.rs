@@ -1,0 +1,136 @@
+//! One batch step: plan, compute, sample, send.
+
+use std::time::Instant;
+
+use mms_protocol::generate::FinishReason;
+use mms_protocol::worker::{GenerateFailure, ToHost};
+
+use super::Engine;
+use crate::plan::{Need, Share, plan};
+use crate::slot::{Work, count};
+use crate::sys::DecodeError;
+
+impl Engine {
+    /// Computes one step for all slots that work; there must be one.
+    pub(super) fn step(&mut self) {
+        self.plan();
+        let shares = std::mem::take(&mut self.scratch.shares);
+        let began = Instant::now();
+        match self.decode() {
+            Ok(()) => {
+                self.steps += 1;
+                self.note_pace(&shares, began);
+                let mut last = 0;
+                for &share in &shares {
+                    last += share.tokens;
+                    self.slots[share.slot].computed(share);
+                    if share.output {
+                        self.sample(share.slot, last - 1);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, tokens = self.scratch.batch.len(), "a batch failed; its requests end");
+                for share in &shares {
+                    self.drop_failed(share.slot, &error.to_string());
+                }
+            }
+        }
+        self.scratch.shares = shares;
+    }
+
+    fn plan(&mut self) {
+        let scratch = &mut self.scratch;
+        scratch.needs.clear();
+        scratch.needs.extend(self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.need()?))));
+        let answers_running = scratch.needs.iter().any(|(_, need)| *need == Need::Decode);
+        let prefill = self.pace.prefill_budget(answers_running);
+        plan(&scratch.needs, self.loaded.batch, prefill, &mut scratch.shares);
+        scratch.batch.clear();
+        for &share in &scratch.shares {
+            self.slots[share.slot].fill(share, &mut scratch.batch);
+        }
+    }
+
+    /// The cache has room for every slot's full context, so a refusal for want of room is unexpected; giving up what idle slots
+    /// hold is tried before any request fails.
+    fn decode(&mut self) -> Result<(), DecodeError> {
+        match self.loaded.context.decode(&mut self.scratch.batch) {
+            Err(DecodeError::NoKvRoom) => {
+                tracing::warn!("no room in the KV cache; forgetting what idle slots hold");
+                for slot in 0..self.slots.len() {
+                    if self.slots[slot].is_idle() {
+                        self.cut(slot, 0);
+                    }
+                }
+                self.loaded.context.decode(&mut self.scratch.batch)
+            }
+            result => result,
+        }
+    }
+
+    fn note_pace(&mut self, shares: &[Share], began: Instant) {
+        let is_prefill = |share: &&Share| matches!(self.slots[share.slot].work, Work::Prefilling(_));
+        let prefill = shares.iter().filter(is_prefill).map(|share| share.tokens).sum();
+        self.pace.record(self.scratch.batch.len(), prefill, began.elapsed());
+    }
+
+    /// Takes the next token of `slot` from the logits of the batch's token at `index`.
+    fn sample(&mut self, slot: usize, index: usize) {
+        let (mut job, was_prefilling) = match std::mem::take(&mut self.slots[slot].work) {
+            Work::Idle => return,
+            Work::Prefilling(job) => (job, true),
+            Work::Decoding { job, .. } => (job, false),
+        };
+        let scratch = &mut self.scratch;
+        let logits = self.loaded.context.logits(index);
+        let Some(token) = logits.and_then(|logits| job.chooser.choose(logits, &mut scratch.candidates)) else {
+            self.slots[slot].work = Work::Prefilling(job);
+            self.drop_failed(slot, "the model gave no usable logits");
+            return;
+        };
+        let now = Instant::now();
+        if was_prefilling {
+            job.first_token = Some(now);
+        }
+
+        scratch.text.clear();
+        let vocabulary = self.loaded.model.vocab();
+        let finish = if vocabulary.is_eog(token) {
+            Some(FinishReason::Stop)
+        } else {
+            job.generated += 1;
+            scratch.piece.clear();
+            vocabulary.token_to_piece_into(token, &mut scratch.piece, false, None);
+            if job.text.push(&scratch.piece, &mut scratch.text) {
+                Some(FinishReason::Stop)
+            } else if job.generated >= job.limit {
+                Some(FinishReason::Length)
+            } else {
+                None
+            }
+        };
+        if finish.is_some() {
+            job.text.finish(&mut scratch.text);
+        }
+        if !scratch.text.is_empty() {
+            let text = scratch.text.clone();
+            self.outbox.send(ToHost::Text { id: job.id, text, tokens: count(job.generated) });
+        }
+        match finish {
+            None => self.slots[slot].work = Work::Decoding { job, next: token },
+            Some(reason) => {
+                self.outbox.send(ToHost::Finished { id: job.id, reason, usage: job.usage(), timings: job.timings(now) })
+            }
+        }
+    }
+
+    /// Ends the work of a slot whose sequence is in an unknown state.
+    fn drop_failed(&mut self, slot: usize, message: &str) {
+        self.loaded.context.forget(slot, 0);
+        self.slots[slot].cached.clear();
+        if let Some(job) = self.slots[slot].take_job() {
+            self.fail(job.id, GenerateFailure::Engine { message: message.to_owned() });
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! From a [`LoadSpec`] to a model with a context, or one line that says why not.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Instant;
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::vocab::VocabType;
+use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use mms_protocol::worker::{DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, LoadSpec, LoadedInfo, ToHost};
+
+use crate::logging::{Notes, start_notes, take_notes};
+use crate::prompt::Prompter;
+use crate::sys::{Context, ContextOptions};
+use crate::wire::Outbox;
+
+/// A model that answers.
+pub(crate) struct Loaded {
+    /// Lives as long as the process: a worker hosts one model, and its memory comes back when the process ends.
+    pub(crate) model: &'static LlamaModel,
+    pub(crate) context: Context<'static>,
+    pub(crate) prompter: Prompter,
+    /// Tokens in one batch step at most; at least one for each slot.
+    pub(crate) batch: usize,
+    /// What the host is told.
+    pub(crate) info: LoadedInfo,
+}
+
+/// Loads the model and tells the host how far it is. The error is one line for a person.
+pub(crate) fn load(backend: &LlamaBackend, spec: LoadSpec, began: Instant, outbox: &Outbox) -> Result<Loaded, String> {
+    start_notes();
+    check_file(&spec.path)?;
+    let settings = &spec.settings;
+    let model = LlamaModel::load_from_file(backend, &spec.path, &model_params(settings, outbox.clone()))
+        .map_err(|error| reason(&take_notes(), &error.to_string()))?;
+    let model: &'static LlamaModel = Box::leak(Box::new(model));
+    if model.vocab().vocab_type() == VocabType::NONE {
+        return Err("the model has no vocabulary, so it cannot read or write text".to_owned());
+    }
+
+    let sizes = Sizes::new(settings, model.n_ctx_train());
+    if sizes.context_length > model.n_ctx_train() {
+        tracing::warn!(
+            context_length = sizes.context_length,
+            trained_with = model.n_ctx_train(),
+            "the context is longer than the model was trained with; answers may get worse beyond that"
+        );
+    }
+    let context = Context::new(model, sizes.options())
+        .ok_or_else(|| reason(&take_notes(), "llama.cpp made no context for it; is it a model that generates text?"))?;
+    let prompter = Prompter::new(model, spec.chat_template);
+    let info = LoadedInfo {
+        context_length: sizes.context_length,
+        slots: sizes.slots,
+        vocab_size: u32::try_from(model.n_vocab()).unwrap_or(0),
+        model_bytes: model.size(),
+        kv_bytes: (take_notes().cache_mib * 1024.0 * 1024.0) as u64,
+        load_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        device: device(backend, settings.gpu_layers),
+    };
+    tracing::info!(
+        model = spec.model_id,
+        context_length = info.context_length,
+        slots = info.slots,
+        threads = sizes.threads,
+        device = info.device,
+        load_ms = info.load_ms,
+        "loaded"
+    );
+    Ok(Loaded { model, context, prompter, batch: sizes.batch as usize, info })
+}
+
+/// Devices that llama.cpp can use, the CPU first.
+pub(crate) fn devices() -> Vec<DeviceInfo> {
+    let mut devices = list_llama_ggml_backend_devices();
+    devices.sort_by_key(|device| device.device_type != LlamaBackendDeviceType::Cpu);
+    let mib = |bytes: usize| (bytes >> 20) as u64;
+    devices
+        .into_iter()
+        .map(|device| DeviceInfo {
+            name: device.name,
+            description: device.description,
+            total_mb: mib(device.memory_total),
+            free_mb: mib(device.memory_free),
+        })
+        .collect()
+}
+
+/// What llama.cpp would only call "failed to load model".
+fn check_file(path: &str) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("cannot read {path}: {error}");
+    let mut file = File::open(path).map_err(cannot)?;
+    if !file.metadata().map_err(cannot)?.is_file() {
+        return Err(format!("{path} is not a file"));
+    }
+    let mut magic = [0; 4];
+    match file.read_exact(&mut magic) {
+        Ok(()) if &magic == b"GGUF" => Ok(()),
+        Ok(()) | Err(_) => Err(format!("{path} is not a GGUF file")),
+    }
+}
+
+fn model_params(settings: &EngineSettings, outbox: Outbox) -> LlamaModelParams {
+    let mut told = -1.0_f32;
+    let params = LlamaModelParams::default()
+        .with_use_mmap(settings.mmap)
+        .with_use_mlock(settings.mlock)
+        .with_progress_callback(move |fraction| {
+            if fraction >= told + 0.01 || (fraction >= 1.0 && told < 1.0) {
+                told = fraction;
+                outbox.send(ToHost::Loading { fraction });
+            }
+            true
+        });
+    match u32::try_from(settings.gpu_layers) {
+        Ok(layers) => params.with_n_gpu_layers(layers),
+        Err(_negative) => params,
+    }
+}
+
+/// Settings with their defaults filled in and brought into range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sizes {
+    context_length: u32,
+    slots: u32,
+    batch: u32,
+    ubatch: u32,
+    threads: u32,
+    threads_batch: u32,
+}
+
+impl Sizes {
+    fn new(settings: &EngineSettings, trained_with: u32) -> Self {
+        let or = |value: u32, default: u32| if value == 0 { default } else { value };
+        let slots = settings.slots.clamp(1, 64);
+        // Each decoding sequence has its token in every step, so a step must have room for all of them.
+        let batch = settings.batch_size.clamp(slots, 16_384);
+        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let threads = or(settings.threads, cores).min(512);
+        Self {
+            context_length: or(settings.context_length, trained_with.clamp(1, DEFAULT_CONTEXT_LIMIT)),
+            slots,
+            batch,
+            ubatch: settings.ubatch_size.clamp(1, batch),
+            threads,
+            threads_batch: or(settings.threads_batch, threads).min(512),
+        }
+    }
+
+    fn options(self) -> ContextOptions {
+        ContextOptions {
+            tokens: self.context_length.saturating_mul(self.slots),
+            sequences: self.slots,
+            batch: self.batch,
+            ubatch: self.ubatch,
+            threads: self.threads,
+            threads_batch: self.threads_batch,
+        }
+    }
+}
+
+fn device(backend: &LlamaBackend, gpu_layers: i32) -> String {
+    let is_gpu = |kind| matches!(kind, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu);
+    let gpu = list_llama_ggml_backend_devices().into_iter().find(|device| is_gpu(device.device_type));
+    match gpu {
+        Some(gpu) if gpu_layers != 0 && backend.supports_gpu_offload() => gpu.name,
+        Some(_) | None => "cpu".to_owned(),
+    }
+}
+
+/// llama.cpp's error lines as one: without the names of its functions, without repetitions.
+fn reason(notes: &Notes, otherwise: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for line in &notes.errors {
+        let said = line.split_once(": ").map_or(line.as_str(), |(_function, said)| said);
+        let said = said.strip_prefix("error loading model: ").unwrap_or(said).trim();
+        if said != "failed to load model" && !said.is_empty() && !parts.contains(&said) {
+            parts.push(said);
+        }
+    }
+    if parts.is_empty() {
+        return otherwise.to_owned();
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use mms_protocol::worker::EngineSettings;
+
+    use super::{Notes, Sizes, reason};
+
+    #[test]
+    fn sizes_are_brought_into_range() {
+        let sizes = Sizes::new(&EngineSettings::default(), 32_768);
+        assert_eq!((sizes.context_length, sizes.slots, sizes.batch, sizes.ubatch), (4096, 4, 512, 512));
+        assert!(sizes.threads >= 1);
+        assert_eq!(sizes.threads_batch, sizes.threads);
+        let small =
+            EngineSettings { slots: 8, batch_size: 1, ubatch_size: 512, threads: 3, ..EngineSettings::default() };
+        let sizes = Sizes::new(&small, 512);
+        assert_eq!((sizes.context_length, sizes.batch, sizes.ubatch, sizes.threads), (512, 8, 8, 3));
+        assert_eq!(sizes.options().tokens, 4096);
+    }
+
+    #[test]
+    fn a_reason_is_what_llama_said() {
+        let errors = [
+            "gguf_init_from_file_ptr: invalid magic characters: 'abcd', expected 'GGUF'",
+            "llama_model_load: error loading model: tensor 'x' is out of bounds",
+            "llama_model_load_from_file_impl: failed to load model",
+        ];
+        let notes = Notes { errors: errors.map(str::to_owned).to_vec(), cache_mib: 0.0 };
+        let expect = "invalid magic characters: 'abcd', expected 'GGUF'; tensor 'x' is out of bounds";
+        assert_eq!(reason(&notes, "?"), expect);
+        assert_eq!(reason(&Notes::default(), "?"), "?");
+    }
+}

@@ -1,0 +1,146 @@
+//! A slot: one sequence of the KV cache and the request it works for.
+//!
+//! ```text
+//!            assign                 last token of the prompt computed
+//!   Idle ──────────────▶ Prefilling ─────────────────────────────────▶ Decoding
+//!    ▲                       │                                            │
+//!    └───────────────────────┴──── finished, cancelled or failed ─────────┘
+//! ```
+//!
+//! `cached` is in every state exactly what the KV cache holds for the sequence; it outlives the request, for the next one to build on.
+
+use std::time::Instant;
+
+use llama_cpp_2::token::LlamaToken;
+use mms_protocol::generate::{Timings, Usage};
+use mms_protocol::worker::RequestId;
+
+use crate::plan::{Need, Share};
+use crate::sampling::Chooser;
+use crate::sys::Batch;
+use crate::text::TextStream;
+
+/// One sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    /// Tokens whose KV is present, from position 0.
+    pub(crate) cached: Vec<LlamaToken>,
+    /// Grows with every use of any slot.
+    pub(crate) last_used: u64,
+    pub(crate) work: Work,
+}
+
+/// What a slot does.
+#[derive(Debug, Default)]
+pub(crate) enum Work {
+    #[default]
+    Idle,
+    /// `cached` is a beginning of the prompt.
+    Prefilling(Box<Job>),
+    /// `next` was sampled and sent; its KV is not there yet.
+    Decoding { job: Box<Job>, next: LlamaToken },
+}
+
+/// A request that has a slot.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: RequestId,
+    pub(crate) prompt: Vec<LlamaToken>,
+    /// Place in the order of admission.
+    pub(crate) order: u64,
+    pub(crate) chooser: Chooser,
+    pub(crate) text: TextStream,
+    /// Tokens that may be generated.
+    pub(crate) limit: usize,
+    pub(crate) generated: usize,
+    pub(crate) kept: usize,
+    pub(crate) came: Instant,
+    pub(crate) assigned: Instant,
+    pub(crate) first_token: Option<Instant>,
+}
+
+impl Slot {
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.work, Work::Idle)
+    }
+
+    pub(crate) fn job(&self) -> Option<&Job> {
+        match &self.work {
+            Work::Idle => None,
+            Work::Prefilling(job) | Work::Decoding { job, .. } => Some(job),
+        }
+    }
+
+    /// Ends the work; what is cached stays.
+    pub(crate) fn take_job(&mut self) -> Option<Box<Job>> {
+        match std::mem::take(&mut self.work) {
+            Work::Idle => None,
+            Work::Prefilling(job) | Work::Decoding { job, .. } => Some(job),
+        }
+    }
+
+    pub(crate) fn need(&self) -> Option<Need> {
+        match &self.work {
+            Work::Idle => None,
+            Work::Prefilling(job) => {
+                Some(Need::Prefill { remaining: job.prompt.len() - self.cached.len(), order: job.order })
+            }
+            Work::Decoding { .. } => Some(Need::Decode),
+        }
+    }
+
+    /// Appends the slot's share of a step to the batch.
+    pub(crate) fn fill(&self, share: Share, batch: &mut Batch) {
+        let from = self.cached.len();
+        match &self.work {
+            Work::Idle => {}
+            Work::Prefilling(job) => {
+                for (offset, &token) in job.prompt[from..from + share.tokens].iter().enumerate() {
+                    batch.push(token, from + offset, share.slot, share.output && offset + 1 == share.tokens);
+                }
+            }
+            Work::Decoding { next, .. } => batch.push(*next, from, share.slot, share.output),
+        }
+    }
+
+    /// The share was computed: its KV is there now.
+    pub(crate) fn computed(&mut self, share: Share) {
+        match &self.work {
+            Work::Idle => {}
+            Work::Prefilling(job) => {
+                let from = self.cached.len();
+                self.cached.extend_from_slice(&job.prompt[from..from + share.tokens]);
+            }
+            Work::Decoding { next, .. } => self.cached.push(*next),
+        }
+    }
+}
+
+impl Job {
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            prompt_tokens: count(self.prompt.len()),
+            completion_tokens: count(self.generated),
+            cached_tokens: count(self.kept),
+        }
+    }
+
+    /// The first token belongs to the prompt's time, the others to the answer's.
+    pub(crate) fn timings(&self, now: Instant) -> Timings {
+        let milliseconds = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let first = self.first_token.unwrap_or(now);
+        let predicted_ms = milliseconds(first, now);
+        let after_first = self.generated.saturating_sub(1) as f64;
+        Timings {
+            queue_ms: milliseconds(self.came, self.assigned),
+            prompt_ms: milliseconds(self.assigned, first),
+            predicted_ms,
+            predicted_per_second: if predicted_ms > 0.0 { after_first / predicted_ms * 1e3 } else { 0.0 },
+        }
+    }
+}
+
+/// A token count for the wire.
+pub(crate) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

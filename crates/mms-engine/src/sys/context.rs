@@ -1,0 +1,209 @@
+//! A llama.cpp context for several sequences, with a thread pool that stays.
+//!
+//! `llama-cpp-2`'s own context hides its pointer, so it can neither be given a thread pool (without one, ggml starts and joins
+//! threads for every single token) nor be told how many tokens of a batch have outputs (without that, it reserves logits for every
+//! token of a batch: 250 MiB for a vocabulary of 128,000).
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as ll;
+
+/// What a context is made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ContextOptions {
+    /// Tokens in the KV cache, over all sequences.
+    pub(crate) tokens: u32,
+    /// Sequences, and therefore outputs, in one batch.
+    pub(crate) sequences: u32,
+    pub(crate) batch: u32,
+    pub(crate) ubatch: u32,
+    pub(crate) threads: u32,
+    pub(crate) threads_batch: u32,
+}
+
+/// Why llama.cpp did not compute a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// Nothing was computed and nothing changed.
+    #[error("the KV cache has no room for the batch")]
+    NoKvRoom,
+    /// The sequences of the batch are in an unknown state.
+    #[error("llama_decode failed with code {0}")]
+    Failed(i32),
+}
+
+/// Tokens for one call of llama_decode; reused from step to step.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    tokens: Vec<ll::llama_token>,
+    positions: Vec<ll::llama_pos>,
+    sequences: Vec<ll::llama_seq_id>,
+    sequence_counts: Vec<i32>,
+    sequence_pointers: Vec<*mut ll::llama_seq_id>,
+    outputs: Vec<i8>,
+}
+
+impl Batch {
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Appends one token; `output` asks for its logits.
+    pub(crate) fn push(&mut self, token: LlamaToken, position: usize, sequence: usize, output: bool) {
+        self.tokens.push(token.0);
+        self.positions.push(clamp(position));
+        self.sequences.push(clamp(sequence));
+        self.outputs.push(i8::from(output));
+    }
+
+    fn as_raw(&mut self) -> ll::llama_batch {
+        self.sequence_counts.clear();
+        self.sequence_counts.resize(self.tokens.len(), 1);
+        self.sequence_pointers.clear();
+        self.sequence_pointers.extend(self.sequences.iter_mut().map(std::ptr::from_mut));
+        ll::llama_batch {
+            n_tokens: clamp(self.tokens.len()),
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.sequence_counts.as_mut_ptr(),
+            seq_id: self.sequence_pointers.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}
+
+/// The KV cache and compute buffers of one model. Used by one thread.
+#[derive(Debug)]
+pub(crate) struct Context<'model> {
+    raw: NonNull<ll::llama_context>,
+    pool: Pool,
+    pool_batch: Option<Pool>,
+    options: ContextOptions,
+    vocabulary: usize,
+    model: PhantomData<&'model LlamaModel>,
+}
+
+impl<'model> Context<'model> {
+    /// `None` when llama.cpp refuses; its log says why.
+    pub(crate) fn new(model: &'model LlamaModel, options: ContextOptions) -> Option<Self> {
+        // SAFETY: no preconditions.
+        let mut params = unsafe { ll::llama_context_default_params() };
+        params.n_ctx = options.tokens;
+        params.n_seq_max = options.sequences;
+        params.n_outputs_max = options.sequences;
+        params.n_batch = options.batch;
+        params.n_ubatch = options.ubatch;
+        params.n_threads = clamp(options.threads as usize);
+        params.n_threads_batch = clamp(options.threads_batch as usize);
+        params.kv_unified = true;
+        params.no_perf = true;
+        // SAFETY: the model pointer is valid for 'model. llama_init_from_model writes to the model only under its own lock-free
+        // rule of one thread at a time, and the worker makes exactly one context, on one thread.
+        let raw = NonNull::new(unsafe { ll::llama_init_from_model(model_pointer(model), params) })?;
+        // SAFETY: `raw` is a valid context.
+        if unsafe { ll::llama_get_memory(raw.as_ptr()) }.is_null() {
+            // SAFETY: `raw` is ours and unused from here on.
+            unsafe { ll::llama_free(raw.as_ptr()) };
+            return None;
+        }
+        let pool = Pool::new(options.threads)?;
+        let pool_batch =
+            if options.threads_batch == options.threads { None } else { Some(Pool::new(options.threads_batch)?) };
+        let batch_pointer = pool_batch.as_ref().map_or(std::ptr::null_mut(), |pool| pool.0.as_ptr());
+        // SAFETY: the pools live in the returned value and are freed after the context (see Drop and the order of fields).
+        unsafe { ll::llama_attach_threadpool(raw.as_ptr(), pool.0.as_ptr(), batch_pointer) };
+        let vocabulary = usize::try_from(model.n_vocab()).unwrap_or(0);
+        Some(Self { raw, pool, pool_batch, options, vocabulary, model: PhantomData })
+    }
+
+    /// Computes the batch. It must not be longer than the `batch` option.
+    pub(crate) fn decode(&mut self, batch: &mut Batch) -> Result<(), DecodeError> {
+        // llama.cpp ends the process on both of these, so they are checked here.
+        let outputs = batch.outputs.iter().filter(|output| **output != 0).count();
+        if batch.len() > self.options.batch as usize || outputs > self.options.sequences as usize {
+            return Err(DecodeError::Failed(-1));
+        }
+        // SAFETY: all arrays of the batch have n_tokens entries and outlive the call; sequence ids are checked by llama.cpp.
+        match unsafe { ll::llama_decode(self.raw.as_ptr(), batch.as_raw()) } {
+            0 => Ok(()),
+            1 => Err(DecodeError::NoKvRoom),
+            code => Err(DecodeError::Failed(code)),
+        }
+    }
+
+    /// Logits of the batch's token at `index`, if it was pushed with `output`.
+    pub(crate) fn logits(&mut self, index: usize) -> Option<&[f32]> {
+        // SAFETY: an index without logits gives NULL; otherwise there are `vocabulary` floats, which stay until the next decode,
+        // and that needs `&mut self` as well.
+        unsafe {
+            let logits = ll::llama_get_logits_ith(self.raw.as_ptr(), clamp(index));
+            (!logits.is_null()).then(|| std::slice::from_raw_parts(logits, self.vocabulary))
+        }
+    }
+
+    /// Forgets what `sequence` holds from position `from` on. False: this model can only forget a sequence as a whole.
+    pub(crate) fn forget(&mut self, sequence: usize, from: usize) -> bool {
+        // SAFETY: the context has a memory (checked in `new`); the sequence is below n_seq_max by construction of the slots.
+        unsafe { ll::llama_memory_seq_rm(ll::llama_get_memory(self.raw.as_ptr()), clamp(sequence), clamp(from), -1) }
+    }
+
+    /// Lets `to`, which must be empty, share the first `length` positions of `from`. With the unified cache nothing is copied.
+    pub(crate) fn share(&mut self, from: usize, to: usize, length: usize) {
+        // SAFETY: as in `forget`.
+        unsafe {
+            let memory = ll::llama_get_memory(self.raw.as_ptr());
+            ll::llama_memory_seq_cp(memory, clamp(from), clamp(to), 0, clamp(length));
+        }
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours; the thread pools are fields and are dropped after this.
+        unsafe { ll::llama_free(self.raw.as_ptr()) };
+        tracing::debug!(pools = 1 + usize::from(self.pool_batch.is_some()), pool = ?self.pool, "context freed");
+    }
+}
+
+#[derive(Debug)]
+struct Pool(NonNull<ll::ggml_threadpool>);
+
+impl Pool {
+    fn new(threads: u32) -> Option<Self> {
+        // SAFETY: ggml copies the parameters during the call.
+        unsafe {
+            let mut params = ll::ggml_threadpool_params_default(clamp(threads as usize));
+            NonNull::new(ll::ggml_threadpool_new(&raw mut params)).map(Self)
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: ours, and the context that used it is gone.
+        unsafe { ll::ggml_threadpool_free(self.0.as_ptr()) };
+    }
+}
+
+/// The pointer inside a [`LlamaModel`], which `llama-cpp-2` keeps to itself.
+fn model_pointer(model: &LlamaModel) -> *mut ll::llama_model {
+    const { assert!(size_of::<LlamaModel>() == size_of::<*mut ll::llama_model>()) };
+    // SAFETY: LlamaModel is `repr(transparent)` over a `repr(transparent)` non-null pointer in the version of llama-cpp-2 that the
+    // workspace pins exactly.
+    unsafe { *std::ptr::from_ref(model).cast::<*mut ll::llama_model>() }
+}
+
+fn clamp(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

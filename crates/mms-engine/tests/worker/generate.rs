@@ -1,0 +1,183 @@
+//! What comes out: the same text for the same request, alone or beside others; stop strings, limits, caching, failures.
+
+use mms_protocol::generate::{FinishReason, GenerateSpec, Prompt, Sampling};
+use mms_protocol::worker::{EngineSettings, GenerateFailure, LoadSpec};
+
+use crate::support::{End, Host, ask, assistant, demo, ramble, user};
+
+fn host() -> Host {
+    Host::with(EngineSettings::default())
+}
+
+fn seeded(seed: Option<u32>) -> GenerateSpec {
+    let sampling = Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, min_p: 0.0, seed, ..Sampling::default() };
+    GenerateSpec { sampling, ..ask("Tell me a story.", 40) }
+}
+
+#[test]
+fn greedy_answers_are_the_same_every_time() {
+    let mut host = host();
+    let first = host.generate(&ask("Hello, who are you?", 48));
+    assert!(!first.text.trim().is_empty());
+    assert!(first.prompt_tokens > 0);
+    let usage = first.usage();
+    assert_eq!(usage.prompt_tokens, first.prompt_tokens);
+    assert!(usage.completion_tokens > 0 && usage.completion_tokens <= 48);
+    // Once more with the cache warm, and in another process.
+    assert_eq!(host.generate(&ask("Hello, who are you?", 48)).text, first.text);
+    assert_eq!(self::host().generate(&ask("Hello, who are you?", 48)).text, first.text);
+}
+
+#[test]
+fn neighbours_do_not_mix() {
+    let questions = ["Hello!", "What is this product?", "How do I load a model?", "What is two plus two?", "Goodbye."];
+    let specs = questions.map(|question| ask(question, 12));
+    let mut host = host();
+    let together = host.generate_all(&specs);
+    for (spec, beside) in specs.iter().zip(&together) {
+        let alone = self::host().generate(spec);
+        // Sums in another order may tip a near tie later on; the beginning has no excuse.
+        let common = alone.text.chars().zip(beside.text.chars()).take_while(|(a, b)| a == b).count();
+        let least = alone.text.chars().count().min(8);
+        assert!(common >= least, "alone {:?}, beside others {:?}", alone.text, beside.text);
+    }
+}
+
+#[test]
+fn a_seed_means_the_same_text() {
+    let mut host = host();
+    let first = host.generate(&seeded(Some(7)));
+    let other = host.generate(&seeded(Some(8)));
+    let again = self::host().generate(&seeded(Some(7)));
+    assert_eq!(again.text, first.text);
+    assert_ne!(other.text, first.text);
+    // llama.cpp reads this one as "random"; with us it is a seed like any other.
+    let most = self::host().generate(&seeded(Some(u32::MAX)));
+    assert_eq!(self::host().generate(&seeded(Some(u32::MAX))).text, most.text);
+    let random: Vec<String> = (0..3).map(|_| host.generate(&seeded(None)).text).collect();
+    assert!(random[0] != random[1] || random[1] != random[2]);
+}
+
+#[test]
+fn penalties_change_greedy_answers_only_when_asked() {
+    let mut host = host();
+    let plain = ask("Tell me about this product.", 40);
+    let with =
+        |sampling: Sampling| GenerateSpec { sampling: Sampling { temperature: 0.0, ..sampling }, ..plain.clone() };
+    let expect = host.generate(&plain).text;
+    let neutral = with(Sampling { repeat_penalty: 1.0, top_k: 3, top_p: 0.1, ..Sampling::default() });
+    assert_eq!(host.generate(&neutral).text, expect);
+    let strong =
+        with(Sampling { frequency_penalty: 2.0, presence_penalty: 2.0, repeat_penalty: 5.0, ..Sampling::default() });
+    assert_ne!(host.generate(&strong).text, expect);
+}
+
+#[test]
+fn a_stop_string_ends_the_text_before_it() {
+    let mut host = host();
+    let whole = host.generate(&ask("Hello, who are you?", 48)).text;
+    let characters: Vec<char> = whole.chars().collect();
+    // Strings from the middle of the answer, across tokens, of several lengths.
+    for (start, length) in [(3, 1), (4, 7), (characters.len() / 2, 5), (characters.len() / 2, 12)] {
+        let stop: String = characters.iter().skip(start).take(length).collect();
+        let expect = whole.split(&stop).next().expect("a beginning");
+        let answer = host.generate(&GenerateSpec {
+            stop: vec!["\u{1}never".to_owned(), stop.clone()],
+            ..ask("Hello, who are you?", 48)
+        });
+        assert_eq!((answer.text.as_str(), answer.reason()), (expect, FinishReason::Stop), "{stop:?}");
+    }
+}
+
+#[test]
+fn text_leaves_in_whole_characters() {
+    let mut host = host();
+    // At this temperature the model draws from its whole vocabulary, single bytes included.
+    for seed in 0..4 {
+        let spec = ramble("é🙂", 60);
+        let answer =
+            host.generate(&GenerateSpec { sampling: Sampling { seed: Some(seed), ..spec.sampling.clone() }, ..spec });
+        assert!(answer.pieces.iter().all(|piece| !piece.is_empty()));
+    }
+}
+
+#[test]
+fn limits_end_with_length() {
+    let mut host = Host::with(EngineSettings { context_length: 96, ..EngineSettings::default() });
+    let one = host.generate(&ramble("Once upon a time", 1));
+    assert_eq!((one.reason(), one.usage().completion_tokens), (FinishReason::Length, 1));
+    let unlimited = GenerateSpec { max_tokens: None, ..ramble("Once upon a time", 1) };
+    let all = host.generate(&unlimited);
+    let usage = all.usage();
+    // It may also draw its end by chance.
+    if all.reason() == FinishReason::Length {
+        assert_eq!(usage.prompt_tokens + usage.completion_tokens, 96);
+    }
+}
+
+#[test]
+fn prompts_that_cannot_be_answered() {
+    let mut host = Host::with(EngineSettings { context_length: 64, ..EngineSettings::default() });
+    let long = host.generate(&ask(&"very long ".repeat(500), 8));
+    match long.end {
+        End::Failed(GenerateFailure::ContextExceeded { prompt_tokens, context_length: 64 }) => {
+            assert!(prompt_tokens > 500)
+        }
+        end => panic!("{end:?}"),
+    }
+    for prompt in [Prompt::Raw(String::new()), Prompt::Chat(Vec::new())] {
+        let answer = host.generate(&GenerateSpec { prompt, ..ask("", 8) });
+        assert_eq!(answer.end, End::Failed(GenerateFailure::EmptyPrompt));
+    }
+    assert!(!host.generate(&ask("Hello", 8)).text.is_empty());
+}
+
+#[test]
+fn the_second_turn_of_a_talk_finds_the_first_in_the_cache() {
+    let mut host = host();
+    let first = host.generate(&ask("Hello, who are you?", 32));
+    assert_eq!(first.cached_tokens, 0);
+    let talk = vec![user("Hello, who are you?"), assistant(&first.text), user("Thank you.")];
+    let second = GenerateSpec { prompt: Prompt::Chat(talk), ..ask("", 16) };
+    let answer = host.generate(&second);
+    assert!(answer.cached_tokens >= first.prompt_tokens - 2, "{} of {}", answer.cached_tokens, first.prompt_tokens);
+    assert!(answer.cached_tokens < answer.prompt_tokens);
+    assert_eq!(answer.usage().cached_tokens, answer.cached_tokens);
+    // Computed from nothing it is the same.
+    let fresh = self::host().generate(&second);
+    assert_eq!((fresh.cached_tokens, fresh.text), (0, answer.text));
+}
+
+#[test]
+fn the_same_prompt_again_computes_only_its_last_token() {
+    let mut host = host();
+    let first = host.generate(&ask("Hello, who are you?", 4));
+    let again = host.generate(&ask("Hello, who are you?", 4));
+    assert_eq!(again.cached_tokens, first.prompt_tokens - 1);
+    // Beside itself too: a busy slot lends its beginning.
+    let many = host.generate_all(&vec![ask("Hello, who are you?", 4); 4]);
+    assert!(many.iter().all(|answer| answer.text == first.text));
+}
+
+#[test]
+fn a_template_can_be_replaced_and_can_refuse() {
+    let load = |template: &str| {
+        let mut host = Host::spawn();
+        host.shake_hands();
+        host.load(LoadSpec { chat_template: Some(template.to_owned()), ..demo() }).expect("loads");
+        host
+    };
+    let mut host = load("{{ raise_exception('only cats may speak') }}");
+    let refused = |message: &str| End::Failed(GenerateFailure::Template { message: message.to_owned() });
+    assert_eq!(host.generate(&ask("Hello", 8)).end, refused("only cats may speak"));
+    let raw = GenerateSpec { prompt: Prompt::Raw("Hello".to_owned()), ..ask("", 8) };
+    assert!(matches!(host.generate(&raw).end, End::Finished { .. }));
+
+    let mut host = load("{% if %}");
+    assert!(matches!(host.generate(&ask("Hello", 8)).end, End::Failed(GenerateFailure::Template { .. })));
+
+    let mut host = load("{{ messages[0].content }}");
+    let rendered = host.generate(&ask("Hello", 8));
+    let raw = host.generate(&raw);
+    assert_eq!((rendered.prompt_tokens, rendered.text), (raw.prompt_tokens, raw.text));
+}
