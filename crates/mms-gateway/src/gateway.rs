@@ -113,3 +113,15 @@ pub(crate) fn panicked() -> Refusal {
 pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_refusal() {
+        let refusal = caught::<()>(async { panic!("a fault of ours") }).await.unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::Internal);
+        assert_eq!(caught(async { Ok(5) }).await, Ok(5));
+    }
+}

@@ -54,15 +54,17 @@ async fn around(State(http): State<Http>, request: Request, next: Next) -> Respo
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let id = request_id(request.headers());
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => refuse(&uri, None, &panicked()),
-    };
+    let mut response = answered(&uri, next.run(request)).await;
     response.headers_mut().insert(REQUEST_ID, id.clone());
     let status = response.status();
     http.gateway.metrics.http(&route, status.as_u16());
     tracing::debug!(%method, path = uri.path(), status = status.as_u16(), request_id = ?id, "HTTP request");
     response
+}
+
+/// The response of `handler`, also when it panics.
+async fn answered(uri: &Uri, handler: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(handler).catch_unwind().await.unwrap_or_else(|_| refuse(uri, None, &panicked()))
 }
 
 /// The client's own id when it is a sane one, else a new one.
@@ -95,4 +97,21 @@ fn refuse(uri: &Uri, status: Option<StatusCode>, refusal: &Refusal) -> Response 
         *response.status_mut() = status;
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_in_the_shape_of_its_interface() {
+        for (path, key) in [("/v1/chat/completions", "type"), ("/api/v1/ping", "code")] {
+            let response = answered(&Uri::from_static(path), async { panic!("a fault of ours") }).await;
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert!(body["error"].get(key).is_some(), "{body}");
+            assert!(!body.to_string().contains("a fault of ours"), "what went wrong inside is for the log");
+        }
+    }
 }
