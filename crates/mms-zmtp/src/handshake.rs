@@ -67,7 +67,7 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     peer_info(&greeting, mechanism, &metadata, ours.socket_type)
 }
 
-/// The bind side's handshake. A peer that is refused is told why; the caller then closes.
+/// The bind side's handshake.
 pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     ours: &Ours,
@@ -75,23 +75,26 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<PeerInfo, HandshakeError> {
     let deadline = Deadline::after(timeout);
     let greeting = greet(link, Side::Bind, deadline).await?;
-    let outcome = async {
-        let mechanism = agree(&greeting)?;
-        let metadata = exchange_ready(link, ours, Side::Bind, deadline).await?;
-        peer_info(&greeting, mechanism, &metadata, ours.socket_type)
-    }
-    .await;
-    match &outcome {
-        Err(HandshakeError::PeerMechanism { mechanism }) => {
-            link.outbox.push_command(&Command::Error(format!("mechanism {mechanism} is not supported, use NULL")));
+    let mechanism = agree(&greeting)?;
+    let metadata = exchange_ready(link, ours, Side::Bind, deadline).await?;
+    peer_info(&greeting, mechanism, &metadata, ours.socket_type)
+}
+
+/// What a peer is told about a failed handshake, when it can be told.
+pub(crate) fn reason(error: &HandshakeError) -> Option<String> {
+    match error {
+        HandshakeError::PeerMechanism { mechanism } => {
+            Some(format!("mechanism {mechanism} is not supported, use NULL"))
         }
-        Err(HandshakeError::PeerSocketType { peer, .. }) => {
-            let reason = format!("socket type {peer} cannot be served here, use REQ or DEALER");
-            link.outbox.push_command(&Command::Error(reason));
+        HandshakeError::PeerSocketType { peer, .. } => {
+            Some(format!("socket type {peer} cannot be served here, use REQ or DEALER"))
         }
-        _ => {}
+        HandshakeError::Protocol(error @ (ProtocolError::EarlyMessage | ProtocolError::CommandTooLong { .. })) => {
+            Some(error.to_string())
+        }
+        HandshakeError::Timeout { .. } => Some(error.to_string()),
+        _ => None,
     }
-    outcome
 }
 
 /// Sends our greeting and reads the peer's. The connect side keeps the second half, which names our mechanism, until it has the peer's.

@@ -7,6 +7,7 @@
 
 mod connection;
 mod handler;
+mod slots;
 mod timers;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use self::connection::Connection;
+use self::{connection::Connection, slots::Slots};
 pub use self::{
     connection::ConnectionError,
     handler::{Handler, Peer, Request},
@@ -97,7 +98,7 @@ pub struct Server<H> {
 struct Shared<H> {
     handler: H,
     options: ServerOptions,
-    slots: Semaphore,
+    slots: Slots,
     refusals: Semaphore,
 }
 
@@ -110,13 +111,13 @@ impl<H> Clone for Server<H> {
 impl<H: Handler> Server<H> {
     /// A server that gives every request to `handler`.
     pub fn new(handler: H, options: ServerOptions) -> Self {
-        let slots = Semaphore::new(options.max_connections);
+        let slots = Slots::new(options.max_connections);
         Self { shared: Arc::new(Shared { handler, options, slots, refusals: Semaphore::new(MAX_REFUSALS) }) }
     }
 
     /// How many peers are connected now, or in their handshake.
     pub fn connections(&self) -> usize {
-        self.shared.options.max_connections - self.shared.slots.available_permits()
+        self.shared.slots.taken()
     }
 
     /// Accepts peers until `shutdown`; then lets the requests in work finish, within `drain_timeout`, and returns.
@@ -125,9 +126,11 @@ impl<H: Handler> Server<H> {
         // Also when this future is dropped its peers are drained.
         let stop = shutdown.child_token();
         let _stop_when_dropped = stop.clone().drop_guard();
+        let mut failing = false;
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, addr)) => {
+                    failing = false;
                     let (server, stop) = (self.clone(), stop.clone());
                     peers.spawn(async move {
                         let outcome = async {
@@ -141,7 +144,9 @@ impl<H: Handler> Server<H> {
                 }
                 Err(error) => {
                     // Such as no free file descriptor: better to wait for one than to end.
-                    warn!(%error, "cannot accept a connection");
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -162,29 +167,49 @@ impl<H: Handler> Server<H> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let Shared { handler, options, slots, refusals } = &*self.shared;
+        let Shared { handler, options, slots, .. } = &*self.shared;
         let mut link = Link::new(stream, &incoming.already_read, options.limits.max_command);
-        let Ok(_slot) = slots.try_acquire() else {
-            if let Ok(_refusal) = refusals.try_acquire() {
-                refuse(link, options.max_connections).await;
-            }
+        let Some(slot) = slots.take().await else {
+            link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
+            self.refuse(
+                link,
+                Command::Error(format!("too many connections, the limit is {}", options.max_connections)),
+            )
+            .await;
             return Err(ConnectionError::TooMany(options.max_connections));
         };
         let ours = Ours { socket_type: SocketType::Router, identity: Bytes::new() };
         let shaking = handshake::accept(&mut link, &ours, options.handshake_timeout);
-        let info = match shutdown.run_until_cancelled(shaking).await {
-            Some(Ok(info)) => info,
-            Some(Err(error)) => {
-                link.farewell(FAREWELL).await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = shaking => outcome,
+            () = shutdown.cancelled() => return Ok(()),
+            () = slot.give_way.cancelled() => return Err(ConnectionError::TooMany(options.max_connections)),
+        };
+        let info = match outcome {
+            Ok(info) => info,
+            Err(error) => {
+                drop(slot);
+                if let Some(reason) = handshake::reason(&error) {
+                    self.refuse(link, Command::Error(reason)).await;
+                }
                 return Err(error.into());
             }
-            None => return Ok(()),
         };
+        slot.settle();
         link.open(options.limits.clone());
         let gone = CancellationToken::new();
         let _cancel_when_gone = gone.clone().drop_guard();
         let peer = Arc::new(Peer { addr: incoming.addr, info, gone });
         Connection::new(link, handler, options, peer).run(&shutdown.child_token()).await
+    }
+
+    /// Tells a peer why it is not served, in the words of its protocol, and closes.
+    async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(&self, mut link: Link<S>, why: Command) {
+        if let Ok(_permit) = self.shared.refusals.try_acquire() {
+            link.outbox.push_command(&why);
+            link.farewell(FAREWELL).await;
+        }
     }
 }
 
@@ -193,11 +218,4 @@ pub fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
-/// Tells a peer that there is no room for it, in the words of its protocol.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut link: Link<S>, limit: usize) {
-    link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
-    link.outbox.push_command(&Command::Error(format!("too many connections, the limit is {limit}")));
-    link.farewell(FAREWELL).await;
 }

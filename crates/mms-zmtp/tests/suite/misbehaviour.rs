@@ -38,7 +38,7 @@ async fn assert_closes(bytes: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn stalls_in_mid_greeting() {
     let came = assert_closes(&greeting()[..10]).await;
-    assert_eq!(came, greeting(), "our greeting is sent at once, and whole");
+    assert_eq!(came[..64], greeting(), "our greeting is sent at once, and whole");
 }
 
 #[tokio::test]

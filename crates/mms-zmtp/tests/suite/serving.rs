@@ -333,6 +333,33 @@ async fn one_connection_too_many_is_told_so() {
     assert_eq!(second.ask(&["2"]).await, ["2"]);
 }
 
+/// Peers that stall in their handshake hold all slots, for an hour if they may: an honest one gets in all the same.
+#[tokio::test]
+async fn dawdlers_give_way() {
+    let hour = Duration::from_secs(3600);
+    let options = ServerOptions { max_connections: 3, handshake_timeout: hour, ..ServerOptions::default() };
+    let running = serve(echo, options).await;
+    let mut settled = Raw::dealer(running.addr).await;
+    let mut dawdlers = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::connect(running.addr).await;
+        raw.greeting().await.unwrap();
+        dawdlers.push(raw);
+    }
+    let mut honest = within(async {
+        loop {
+            if let Ok(client) = Client::connect(&running.endpoint, ClientOptions::default()).await {
+                return client;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(honest.request(frames(&["in"]), PATIENCE).await.unwrap(), ["in"]);
+    assert_eq!(settled.ask(&["still in"]).await, ["still in"]);
+    dawdlers[0].expect_end().await;
+}
+
 #[tokio::test]
 async fn shutdown_lets_work_finish() {
     let gate = Arc::new(Semaphore::new(0));
