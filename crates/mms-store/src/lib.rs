@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The evaluation store: performance metrics and model evaluations in one SQLite file, in the two tables that the old suite had.
+//!
+//! One thread writes. Everything that waits for it goes into one transaction, so that many writers share the cost of one `fsync`;
+//! a row is acknowledged after that transaction is on the disk. The file is in WAL mode with `synchronous=FULL`: `NORMAL` would
+//! survive the death of the process too, but after a power cut it may lose transactions that were acknowledged.
+//!
+//! A file that cannot be used is a named error, never a reason to stop serving: a [`Store`] made by [`Store::open_or_retry`] says in
+//! its [`StoreStatus`] what is wrong and goes on trying.
+
+mod error;
+mod events;
+mod read;
+mod rows;
+mod schema;
+mod store;
+mod time;
+mod writer;
+
+pub use error::StoreError;
+pub use events::metrics_of;
+pub use rows::{EvaluationFilter, EvaluationRow, MAX_LIMIT, MetricFilter, MetricRow, NewEvaluation, NewMetric};
+pub use store::{Store, StoreOptions, StoreStatus};
