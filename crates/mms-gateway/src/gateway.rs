@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use mms_manager::{GenerateEvent, Manager};
 use mms_protocol::{ErrorCode, GenerateArgs, Operation, Refusal, Reply};
+use mms_store::Store;
 
 use crate::metrics::{InFlight, Metrics};
 
@@ -17,6 +18,8 @@ use crate::metrics::{InFlight, Metrics};
 pub struct Gateway {
     /// Does the work.
     pub manager: Manager,
+    /// The evaluation store, whose state `/metrics` shows.
+    pub store: Option<Store>,
     pub(crate) metrics: Arc<Metrics>,
     /// Epoch seconds of the start.
     pub(crate) started: u64,
@@ -24,9 +27,9 @@ pub struct Gateway {
 
 impl Gateway {
     /// Front doors to `manager`.
-    pub fn new(manager: Manager) -> Self {
-        let metrics = Arc::new(Metrics::new(manager.clone()));
-        Self { manager, metrics, started: now() as u64 }
+    pub fn new(manager: Manager, store: Option<Store>) -> Self {
+        let metrics = Arc::new(Metrics::new(manager.clone(), store.clone()));
+        Self { manager, store, metrics, started: now() as u64 }
     }
 
     /// Does one operation that came through the door called `dialect`; dropping the future cancels the work.

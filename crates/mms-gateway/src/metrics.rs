@@ -7,6 +7,7 @@ use std::time::Instant;
 use mms_manager::Manager;
 use mms_protocol::Refusal;
 use mms_protocol::view::Generation;
+use mms_store::Store;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -67,7 +68,7 @@ fn histogram() -> Histogram {
 }
 
 impl Metrics {
-    pub(crate) fn new(manager: Manager) -> Self {
+    pub(crate) fn new(manager: Manager, store: Option<Store>) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("mms"),
             requests: Family::default(),
@@ -98,7 +99,7 @@ impl Metrics {
         );
         registry.register("tokens", "Tokens by model and kind (prompt, cached, completion)", metrics.tokens.clone());
         registry.register("http_requests", "HTTP requests by route and status", metrics.http.clone());
-        registry.register_collector(Box::new(snapshot::Snapshot { manager }));
+        registry.register_collector(Box::new(snapshot::Snapshot { manager, store }));
         metrics
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use mms_manager::Manager;
 use mms_protocol::view::{HealthView, ModelState, ModelView};
+use mms_store::{Store, StoreStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -24,6 +25,7 @@ const STATES: [ModelState; 7] = [
 
 pub(super) struct Snapshot {
     pub(super) manager: Manager,
+    pub(super) store: Option<Store>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -37,7 +39,11 @@ impl Collector for Snapshot {
         let health = self.manager.health();
         let mut writer = Writer { encoder };
         writer.server(&health)?;
-        writer.models(&health)
+        writer.models(&health)?;
+        match &self.store {
+            Some(store) => writer.store(&store.status()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -83,6 +89,13 @@ impl Writer<'_> {
         self.each(health, "model_requests_queued", "Requests waiting for the model", |model| {
             Some(f64::from(model.queued_requests))
         })
+    }
+
+    fn store(&mut self, status: &StoreStatus) -> fmt::Result {
+        self.gauge("store_ok", "1: the evaluation store takes rows", status.ok)?;
+        self.counter("store_rows_written", "Rows written to the evaluation store", status.written)?;
+        self.counter("store_rows_dropped", "Rows that were given up", status.dropped)?;
+        self.gauge("store_rows_queued", "Rows that wait to be written", status.queued as f64)
     }
 
     fn each(
