@@ -1,0 +1,204 @@
+//! The server as a whole: takes the ports, starts store, manager and front doors, says `ready` when its own client has had answers,
+//! and ends as it should.
+//!
+//! ```text
+//! listen ─▶ store, manager ─▶ front doors ─▶ probe ─▶ "ready" ─▶ signal ─▶ drain ─▶ doors close ─▶ store flushed ─▶ exit 0
+//!                                                                   └────── a second signal ends at once ──────┘
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mms_gateway::{Gateway, serve_health, serve_http, serve_main};
+use mms_manager::catalogue::{BuiltinModel, CatalogueConfig};
+use mms_manager::{Manager, ManagerConfig};
+use mms_store::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::{Config, ServerConfig};
+use crate::exit::Failure;
+use crate::output;
+use crate::ready::{Addresses, Probe};
+use crate::serve_error::ServeError;
+use crate::{builtin, ports, recorder, startup, worker};
+
+/// Events that may wait to be recorded.
+const EVENT_QUEUE: usize = 4096;
+/// What the front doors get to send their last replies after everything has been answered.
+const LAST_REPLIES: Duration = Duration::from_secs(2);
+/// Between two looks at the store.
+const STORE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs the server until a signal ends it.
+pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let serving = async {
+        let server = Server::start(&config).await?;
+        output::line(startup::summary(&config, &server.probe.addresses, &server.manager.health()).as_str())?;
+        for variable in &config.not_used {
+            warn!(variable, "set, but this version does not use it");
+        }
+        server.probe.first().await;
+        output::line(&startup::ready(started.elapsed()))?;
+        Ok::<_, Failure>(server)
+    };
+    let server = tokio::select! {
+        server = serving => server?,
+        // What has been started so far ends with this process.
+        _ = signals.next() => return Ok(()),
+    };
+    let first = tokio::select! {
+        first = signals.next() => first,
+        () = server.probe.watch(config.server.probe_interval) => return Ok(()),
+    };
+    info!(signal = first, deadline = ?config.server.drain_timeout, "draining: no new work is taken");
+    tokio::select! {
+        () = server.end(config.server.drain_timeout) => Ok(()),
+        second = signals.next() => Err(Failure::Interrupted(second)),
+    }
+}
+
+/// What runs.
+struct Server {
+    manager: Manager,
+    store: Store,
+    probe: Probe,
+    doors: TaskTracker,
+    shutdown: CancellationToken,
+    recorder: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(config: &Config) -> Result<Self, Failure> {
+        let ports = Ports::listen(&config.server)?;
+        let addresses = ports.addresses()?;
+        let worker_program = worker::find(&config.engine)?;
+        let builtin = if config.models.builtin { Some(builtin::install(&config.server.data_dir)?) } else { None };
+        let store = open_store(config.store_path()).await?;
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let manager =
+            Manager::start(manager_config(config, worker_program, builtin), sender).await.map_err(ServeError::from)?;
+        recorder::report(&store, &manager);
+        let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
+        let gateway = Gateway::new(manager.clone());
+        let limits = &config.wire;
+        doors.spawn(serve_main(ports.main, gateway.clone(), config.server.profile, limits.clone(), shutdown.clone()));
+        doors.spawn(serve_health(ports.health, gateway.clone(), limits.clone(), shutdown.clone()));
+        doors.spawn(serve_http(ports.http, gateway, limits.clone(), shutdown.clone()));
+        doors.close();
+        let agent = config.server.agent_name.clone();
+        let recorder = tokio::spawn(recorder::record(events, agent.clone(), store.clone(), manager.clone()));
+        tokio::spawn(recorder::watch(store.clone(), manager.clone(), STORE_INTERVAL));
+        let probe = Probe { addresses, agent, timeout: config.server.probe_timeout, manager: manager.clone() };
+        Ok(Self { manager, store, probe, doors, shutdown, recorder })
+    }
+
+    /// Lets running requests finish, up to the deadline, then ends everything in order.
+    async fn end(self, deadline: Duration) {
+        self.manager.board().set_ready(false);
+        let report = self.manager.drain(deadline).await;
+        info!(
+            finished = report.finished,
+            cut_off = report.refused,
+            workers = report.workers_ended,
+            killed = report.workers_killed,
+            took = ?report.took,
+            "drained"
+        );
+        self.shutdown.cancel();
+        if tokio::time::timeout(LAST_REPLIES, self.doors.wait()).await.is_err() {
+            warn!("some clients did not take their last replies in time");
+        }
+        // It ends with the manager's last event.
+        if tokio::time::timeout(LAST_REPLIES, self.recorder).await.is_err() {
+            warn!("the last events could not be recorded in time");
+        }
+        self.store.close().await;
+        info!("ended");
+    }
+}
+
+/// The three listeners.
+struct Ports {
+    main: TcpListener,
+    health: TcpListener,
+    http: TcpListener,
+}
+
+impl Ports {
+    fn listen(config: &ServerConfig) -> Result<Self, ServeError> {
+        let at = |port| SocketAddr::new(config.bind, port);
+        Ok(Self {
+            main: ports::listen("main port", at(config.port))?,
+            health: ports::listen("health port", at(config.health_port))?,
+            http: ports::listen("HTTP port", at(config.http_port))?,
+        })
+    }
+
+    fn addresses(&self) -> Result<Addresses, ServeError> {
+        let of = |listener: &TcpListener| {
+            listener.local_addr().map_err(|source| ServeError::System { what: "tell the address of a port", source })
+        };
+        Ok(Addresses { main: of(&self.main)?, health: of(&self.health)?, http: of(&self.http)? })
+    }
+}
+
+async fn open_store(path: PathBuf) -> Result<Store, ServeError> {
+    let file = path.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&file)).await;
+    let why = match opened {
+        Ok(Ok(store)) => return Ok(store),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(ServeError::Store { path, why })
+}
+
+fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<PathBuf>) -> ManagerConfig {
+    let builtin = builtin.into_iter().map(|path| BuiltinModel { id: builtin::ID.to_owned(), path }).collect();
+    ManagerConfig {
+        agent: config.server.agent_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        worker_program,
+        catalogue: CatalogueConfig {
+            folders: config.models.folders.clone(),
+            models: config.entries.clone(),
+            builtin,
+            scan_interval: config.models.rescan,
+            ..CatalogueConfig::default()
+        },
+        engine: config.engine.settings.clone(),
+        memory: config.memory,
+        idle_unload: config.models.idle_unload,
+        routing: config.routing.clone(),
+        limits: config.limits,
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServeError> {
+        let listen = |kind| signal(kind).map_err(|source| ServeError::System { what: "listen to signals", source });
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        }
+    }
+}

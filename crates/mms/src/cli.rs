@@ -1,0 +1,264 @@
+//! The command line: what can be asked for. What it means is in [`crate::commands`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a check failed (smoke), or the output could not be written
+  2    mistake in the command line or the configuration
+  3    no server at the endpoint
+  4    the server refused the request
+  5    no answer in time
+  6    a port is in use
+  7    what answers at the endpoint is no model manager
+  8    the server could not start for another reason
+  130  ended at once by a second SIGINT
+  143  ended at once by a second SIGTERM";
+
+/// Serves GGUF language models over ZeroMQ and HTTP, and asks such a server.
+#[derive(Debug, Parser)]
+#[command(name = "mms", version, after_help = EXIT_CODES, max_term_width = 120, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the server; it ends with SIGTERM or Ctrl-C, after running requests have finished
+    Serve(ServeFlags),
+    /// Ask whether a server is there
+    Ping(Target),
+    /// Check a running server: the calls of the old smoke scripts, plus load and unload
+    Smoke(SmokeArgs),
+    /// Generate text
+    Generate(GenerateCommand),
+    /// Talk to a model; /exit ends, /clear forgets the conversation
+    Chat(ChatCommand),
+    /// The models of the server
+    Models(ModelsCommand),
+    /// Resident models, memory and health of the server
+    Status(Target),
+    /// The configuration of `mms serve`
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Settings of the server; each beats its environment variable and the configuration file.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeFlags {
+    /// Configuration file [default: mms.toml, when it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Main port [default: 9901]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Health port, ZeroMQ and HTTP [default: 9902]
+    #[arg(long, value_name = "PORT")]
+    pub health_port: Option<String>,
+    /// HTTP port [default: health port + 1]
+    #[arg(long, value_name = "PORT")]
+    pub http_port: Option<String>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
+    /// Folders with GGUF files, separated by colons [default: models]
+    #[arg(long, value_name = "FOLDERS")]
+    pub models_dir: Option<String>,
+    /// Folder for the evaluation store and the built-in model [default: data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<String>,
+    /// Status words on the main port: suite or legacy [default: suite]
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
+}
+
+/// Which server to ask, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    /// Main port of the server [default: tcp://127.0.0.1:9901; MODEL_MANAGER_HOST and MODEL_MANAGER_PORT change it]
+    #[arg(long, value_name = "ENDPOINT")]
+    pub endpoint: Option<String>,
+    /// HTTP port of the server [default: HTTP_PORT, else two above the main port]
+    #[arg(long, value_name = "URL")]
+    pub http: Option<String>,
+    /// Time that the server has to answer, seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `mms smoke`
+#[derive(Debug, Args)]
+pub(crate) struct SmokeArgs {
+    /// The model to load and unload [default: the server's built-in one, else its first]
+    #[arg(long, value_name = "ID")]
+    pub model: Option<String>,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// How tokens are chosen; what is not given is left to the server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SamplingArgs {
+    /// The model, or a preference of the routing policy [default: fast]
+    #[arg(short, long, value_name = "ID")]
+    pub model: Option<String>,
+    /// Most tokens to generate
+    #[arg(short = 'n', long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// 0 takes the likeliest token always
+    #[arg(short, long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Nucleus sampling
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Only the K likeliest tokens
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+    /// Only tokens at least this likely, relative to the likeliest
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f64>,
+    /// Above 1: repeated tokens become less likely
+    #[arg(long, value_name = "X")]
+    pub repeat_penalty: Option<f64>,
+    /// The same seed gives the same text
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Instructions above the conversation
+    #[arg(short, long, value_name = "TEXT")]
+    pub system: Option<String>,
+}
+
+/// `mms generate`
+#[derive(Debug, Args)]
+pub(crate) struct GenerateCommand {
+    /// The prompt; `-` reads it from standard input
+    pub prompt: String,
+    /// Print the text while it is generated (over HTTP)
+    #[arg(long, conflicts_with = "json")]
+    pub stream: bool,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `mms chat`
+#[derive(Debug, Args)]
+pub(crate) struct ChatCommand {
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `mms models`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ModelsCommand {
+    /// What to do with them [default: list]
+    #[command(subcommand)]
+    pub action: Option<ModelsAction>,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What can be done with models.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsAction {
+    /// The catalogue
+    List(Target),
+    /// Everything about one model
+    Show(ModelTarget),
+    /// Make a model resident
+    Load(ModelTarget),
+    /// Take a model out of memory
+    Unload(ModelTarget),
+}
+
+/// A model of a server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelTarget {
+    /// Its id
+    pub model: String,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `mms config`
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCommand {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What can be done with the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Find every mistake in a configuration file
+    Check {
+        /// The file
+        #[arg(default_value = crate::config::DEFAULT_FILE)]
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the settings that hold, and where each comes from
+    Show {
+        /// Settings of the server.
+        #[command(flatten)]
+        flags: ServeFlags,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the documented example file
+    Example,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    if number > 0.0 && number <= 86_400.0 {
+        Ok(Duration::from_secs_f64(number))
+    } else {
+        Err("must be above 0 and at most 86400".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

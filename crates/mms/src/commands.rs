@@ -1,0 +1,61 @@
+//! The commands. Each is a file that takes its arguments and says how it ended; how requests travel is in `mms_client`.
+
+mod ask;
+mod chat;
+mod config;
+mod generate;
+mod models;
+mod ping;
+mod smoke;
+mod status;
+
+use std::time::Instant;
+
+use clap::CommandFactory;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Cli, Command};
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::serve_error::ServeError;
+use crate::{app, logging};
+
+/// Does what was asked for.
+pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
+    match command {
+        Command::Serve(flags) => {
+            let config = Config::load(&flags)?;
+            logging::start(config.log);
+            let runtime = server_runtime()?;
+            let outcome = runtime.block_on(app::run(config, started));
+            // What still runs must not keep an ended server alive.
+            runtime.shutdown_background();
+            outcome
+        }
+        Command::Ping(target) => client_runtime()?.block_on(ping::run(&target)),
+        Command::Smoke(args) => client_runtime()?.block_on(smoke::run(&args)),
+        Command::Generate(args) => client_runtime()?.block_on(generate::run(&args)),
+        Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
+        Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
+        Command::Status(target) => client_runtime()?.block_on(status::run(&target)),
+        Command::Config(args) => config::run(&args.action),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mms", &mut script);
+            Ok(crate::output::piece(&String::from_utf8_lossy(&script))?)
+        }
+    }
+}
+
+fn server_runtime() -> Result<Runtime, ServeError> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    runtime(Builder::new_multi_thread().worker_threads(cores.clamp(2, 4)))
+}
+
+fn client_runtime() -> Result<Runtime, ServeError> {
+    runtime(&mut Builder::new_current_thread())
+}
+
+fn runtime(builder: &mut Builder) -> Result<Runtime, ServeError> {
+    builder.enable_all().build().map_err(|source| ServeError::System { what: "start the runtime", source })
+}

@@ -1,0 +1,124 @@
+//! `mms generate`: one prompt, one answer.
+
+use std::io::Read;
+
+use futures::StreamExt;
+use mms_client::{ClientError, HttpReply};
+use mms_protocol::{ErrorCode, Refusal};
+use serde_json::{Map, Value, json};
+
+use super::ask::{PATIENT, Server, text};
+use crate::cli::{GenerateCommand, SamplingArgs};
+use crate::exit::Failure;
+use crate::output;
+
+/// The preference of a request that names no model.
+const DEFAULT_MODEL: &str = "fast";
+
+pub(super) async fn run(command: &GenerateCommand) -> Result<(), Failure> {
+    let prompt = match command.prompt.as_str() {
+        "-" => {
+            let mut prompt = String::new();
+            std::io::stdin().read_to_string(&mut prompt)?;
+            prompt
+        }
+        given => given.to_owned(),
+    };
+    if prompt.trim().is_empty() {
+        return Err(Failure::Usage("the prompt is empty".to_owned()));
+    }
+    let server = Server::of(&command.target)?;
+    if command.stream {
+        let mut messages = system_message(&command.sampling);
+        messages.push(json!({"role": "user", "content": prompt}));
+        stream_chat(&server, &command.sampling, &messages).await?;
+        return Ok(output::piece("\n")?);
+    }
+    let mut args = sampling(&command.sampling);
+    args.insert("prompt".to_owned(), prompt.into());
+    if let Some(model) = &command.sampling.model {
+        args.insert("model_pref".to_owned(), model.as_str().into());
+    }
+    if let Some(system) = &command.sampling.system {
+        args.insert("system_prompt".to_owned(), system.as_str().into());
+    }
+    let progress = server.output.progress("generating");
+    let reply = server.call("generate", args, PATIENT).await;
+    drop(progress);
+    let reply = reply?;
+    Ok(server.output.either(&Value::Object(reply.clone()), || text(&reply, "text").to_owned())?)
+}
+
+/// The settings that were given.
+fn sampling(given: &SamplingArgs) -> Map<String, Value> {
+    let mut args = Map::new();
+    let numbers = [
+        ("temperature", given.temperature),
+        ("top_p", given.top_p),
+        ("min_p", given.min_p),
+        ("repeat_penalty", given.repeat_penalty),
+    ];
+    args.extend(numbers.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
+    let integers = [("max_tokens", given.max_tokens), ("top_k", given.top_k), ("seed", given.seed)];
+    args.extend(integers.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
+    if !given.stop.is_empty() {
+        args.insert("stop".to_owned(), given.stop.clone().into());
+    }
+    args
+}
+
+/// The instructions above a conversation, when there are any.
+pub(super) fn system_message(given: &SamplingArgs) -> Vec<Value> {
+    given.system.iter().map(|system| json!({"role": "system", "content": system})).collect()
+}
+
+/// Prints the answer to a conversation while it comes, and gives it whole. Dropping the future cancels the generation.
+pub(super) async fn stream_chat(server: &Server, given: &SamplingArgs, messages: &[Value]) -> Result<String, Failure> {
+    let mut body = sampling(given);
+    body.insert("model".to_owned(), given.model.as_deref().unwrap_or(DEFAULT_MODEL).into());
+    body.insert("messages".to_owned(), messages.to_vec().into());
+    body.insert("stream".to_owned(), true.into());
+    let http = server.http(PATIENT)?;
+    let mut lines = match http.post_sse("/v1/chat/completions", &Value::Object(body)).await? {
+        Ok(lines) => lines,
+        Err(reply) => return Err(ClientError::Refused(refusal_of(&reply)).into()),
+    };
+    let mut answer = String::new();
+    while let Some(line) = lines.next().await {
+        let line = line?;
+        if line == "[DONE]" {
+            return Ok(answer);
+        }
+        let chunk: Value =
+            serde_json::from_str(&line).map_err(|error| broken(server, &format!("{error} in {line}")))?;
+        if let Some(error) = chunk.get("error") {
+            return Err(ClientError::Refused(refusal_in(error)).into());
+        }
+        if let Some(text) = chunk.pointer("/choices/0/delta/content").and_then(Value::as_str) {
+            output::piece(text)?;
+            answer.push_str(text);
+        }
+    }
+    Err(broken(server, "the answer ended without [DONE]"))
+}
+
+fn broken(server: &Server, why: &str) -> Failure {
+    ClientError::Protocol { endpoint: server.endpoints.http.clone(), why: why.to_owned() }.into()
+}
+
+fn refusal_of(reply: &HttpReply) -> Refusal {
+    let json = reply.json().unwrap_or_default();
+    match json.get("error") {
+        Some(error) => refusal_in(error),
+        None => {
+            let text = String::from_utf8_lossy(&reply.body);
+            Refusal::new(ErrorCode::Internal, format!("HTTP status {}: {}", reply.status, text.trim()))
+        }
+    }
+}
+
+fn refusal_in(error: &Value) -> Refusal {
+    let code = error.get("code").and_then(Value::as_str).and_then(ErrorCode::from_name);
+    let message = error.get("message").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
+    Refusal::new(code.unwrap_or(ErrorCode::Internal), message)
+}

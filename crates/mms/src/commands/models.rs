@@ -1,0 +1,114 @@
+//! `mms models`: the catalogue, and making models resident or not.
+
+use std::time::Duration;
+
+use mms_client::ClientError;
+use serde_json::{Map, Value, json};
+
+use super::ask::{PATIENT, QUICK, Server, args, number, text};
+use crate::cli::{ModelTarget, ModelsAction, ModelsCommand, Target};
+use crate::exit::Failure;
+use crate::output::{count, mebibytes, pairs, table};
+
+pub(super) async fn run(command: &ModelsCommand) -> Result<(), Failure> {
+    match &command.action {
+        None => list(&command.target).await,
+        Some(ModelsAction::List(target)) => list(target).await,
+        Some(ModelsAction::Show(model)) => show(model).await,
+        Some(ModelsAction::Load(model)) => load(model).await,
+        Some(ModelsAction::Unload(model)) => unload(model).await,
+    }
+}
+
+async fn list(target: &Target) -> Result<(), Failure> {
+    let server = Server::of(target)?;
+    let reply = server.call("list_models", Map::new(), QUICK).await?;
+    let models = reply.get("models").cloned().unwrap_or_default();
+    Ok(server.output.either(&models, || {
+        let rows: Vec<_> = models.as_array().into_iter().flatten().filter_map(Value::as_object).map(row).collect();
+        if rows.is_empty() {
+            return "no models; put GGUF files into a models folder of the server".to_owned();
+        }
+        let titles = ["MODEL", "STATE", "ARCH", "PARAMS", "QUANT", "CONTEXT", "MEMORY", ""];
+        table(&titles, rows, &[3, 5, 6])
+    })?)
+}
+
+fn row(model: &Map<String, Value>) -> Vec<String> {
+    let held = ["measured_mb", "estimated_vram_mb"].iter().map(|key| number(model, key)).find(|mb| *mb > 0.0);
+    vec![
+        text(model, "model_id").to_owned(),
+        text(model, "status").to_owned(),
+        text(model, "architecture").to_owned(),
+        count(number(model, "parameters") as u64),
+        text(model, "quantization").to_owned(),
+        format!("{}", number(model, "n_ctx")),
+        held.map(mebibytes).unwrap_or_default(),
+        text(model, "message").to_owned(),
+    ]
+}
+
+async fn show(model: &ModelTarget) -> Result<(), Failure> {
+    let server = Server::of(&model.target)?;
+    let reply = server.call("get_model_status", args([("model", model.model.as_str().into())]), QUICK).await?;
+    let info = reply.get("model_info").and_then(Value::as_object).cloned().unwrap_or_default();
+    Ok(server.output.either(&Value::Object(info.clone()), || {
+        let shown: Vec<(&str, String)> = info.iter().map(|(key, value)| (key.as_str(), plain(value))).collect();
+        pairs(&shown)
+    })?)
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+async fn load(model: &ModelTarget) -> Result<(), Failure> {
+    let server = Server::of(&model.target)?;
+    let id = model.model.as_str();
+    let mut client = server.connect(PATIENT).await?;
+    let progress = server.output.progress(format!("loading {id}"));
+    let mut loading = std::pin::pin!(client.call("load_model", args([("model", id.into())])));
+    let reply = loop {
+        tokio::select! {
+            reply = &mut loading => break reply?,
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+        // Only for the bar; what matters is the answer above.
+        if let Ok(Some(fraction)) = load_fraction(&server, id).await {
+            progress.set(fraction);
+        }
+    };
+    drop(progress);
+    Ok(server.output.either(&Value::Object(reply.clone()), || {
+        format!(
+            "{} in {} ms, {} on {}",
+            text(&reply, "message"),
+            number(&reply, "load_ms"),
+            mebibytes(number(&reply, "vram_mb")),
+            text(&reply, "device"),
+        )
+    })?)
+}
+
+async fn load_fraction(server: &Server, id: &str) -> Result<Option<f64>, Failure> {
+    let reply = server.call("get_model_status", args([("model", id.into())]), QUICK).await?;
+    Ok(reply.get("model_info").and_then(|info| info.get("load_fraction")).and_then(Value::as_f64))
+}
+
+async fn unload(model: &ModelTarget) -> Result<(), Failure> {
+    let server = Server::of(&model.target)?;
+    let reply = server.call("unload_model", args([("model", model.model.as_str().into())]), PATIENT).await?;
+    let json = Value::Object(reply.clone());
+    Ok(server.output.either(&json, || text(&reply, "message").to_owned())?)
+}
+
+/// Whether a model is resident now.
+pub(super) async fn is_loaded(client: &mut mms_client::Client, id: &str) -> Result<bool, ClientError> {
+    let reply = client.call("get_model_status", args([("model", id.into())])).await?;
+    Ok(reply.get("is_loaded") == Some(&json!(true)))
+}

@@ -1,0 +1,152 @@
+//! Configuration: the only reader of settings. Flags beat environment variables, these beat the file, the file beats the defaults;
+//! where each value came from is kept, and all mistakes are told together, each with its place.
+
+mod endpoint;
+mod example;
+mod reader;
+mod sections;
+mod source;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mms_gateway::WireLimits;
+use mms_manager::catalogue::ModelConfig;
+use mms_manager::{Limits, MemoryConfig};
+
+pub(crate) use endpoint::Endpoints;
+pub(crate) use example::example;
+pub(crate) use reader::Setting;
+pub(crate) use sections::{EngineConfig, LogConfig, LogFormat, LogLevel, ModelsConfig, ServerConfig, StoreConfig};
+pub(crate) use source::{ConfigFile, Environment, Mistake, Mistakes, Origin};
+
+use crate::cli::ServeFlags;
+use reader::Reader;
+use source::Document;
+
+/// The file that is read when it exists and no other is named.
+pub(crate) const DEFAULT_FILE: &str = "mms.toml";
+
+/// Variables of the old systems that this version does not use.
+const NOT_USED: [&str; 8] = [
+    "REDIS_URL",
+    "SERVICE_REGISTRY_REDIS_URL",
+    "SERVICE_REGISTRY_PREFIX",
+    "NATS_SERVERS",
+    "NATS_URL",
+    "DIGITAL_TWIN_HOST",
+    "DIGITAL_TWIN_PORT",
+    "LLM_CONFIG_PATH",
+];
+
+/// Everything that `mms serve` needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Addresses, names and times.
+    pub server: ServerConfig,
+    /// Where models are found.
+    pub models: ModelsConfig,
+    /// Every `[[model]]`.
+    pub entries: Vec<ModelConfig>,
+    /// The worker.
+    pub engine: EngineConfig,
+    /// The memory budget.
+    pub memory: MemoryConfig,
+    /// Bounds of the manager.
+    pub limits: Limits,
+    /// Bounds of the ports.
+    pub wire: WireLimits,
+    /// Preference → model.
+    pub routing: BTreeMap<String, String>,
+    /// The evaluation store.
+    pub store: StoreConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Every setting with its origin.
+    pub settings: Vec<Setting>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Variables that are set and that this version does not use.
+    pub not_used: Vec<&'static str>,
+}
+
+impl Config {
+    /// The configuration of this process: its file, its environment and these flags.
+    pub(crate) fn load(flags: &ServeFlags) -> Result<Self, Mistakes> {
+        let environment = Environment::of_process();
+        let file = find_file(flags, &environment)?;
+        Self::read(flags, &environment, file.as_ref())
+    }
+
+    /// Puts flags, variables and file together.
+    pub(crate) fn read(
+        flags: &ServeFlags,
+        environment: &Environment,
+        file: Option<&ConfigFile>,
+    ) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let document = file.map(|file| Document::parse(file, &mut mistakes));
+        let mut reader = Reader::new(document, environment, mistakes);
+        let server = ServerConfig::read(&mut reader, flags);
+        let models = ModelsConfig::read(&mut reader, flags);
+        let engine = EngineConfig::read(&mut reader);
+        let entries = sections::read_entries(&mut reader);
+        sections::check_batches(&mut reader, &entries, &engine);
+        let memory = sections::read_memory(&mut reader);
+        let (limits, wire) = sections::read_limits(&mut reader, &server);
+        let routing = sections::read_routing(&mut reader);
+        let store = StoreConfig::read(&mut reader);
+        let log = LogConfig::read(&mut reader);
+        let (settings, mistakes) = reader.finish(&["routing"], &["model"]);
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
+        }
+        let not_used = NOT_USED.into_iter().filter(|name| environment.get(name).is_some()).collect();
+        let file = file.map(|file| file.path.clone());
+        Ok(Self {
+            server,
+            models,
+            entries,
+            engine,
+            memory,
+            limits,
+            wire,
+            routing,
+            store,
+            log,
+            settings,
+            file,
+            not_used,
+        })
+    }
+
+    /// The evaluation store's file.
+    pub(crate) fn store_path(&self) -> PathBuf {
+        self.store.path.clone().unwrap_or_else(|| self.server.data_dir.join("model_evaluation.db"))
+    }
+}
+
+/// Reads a configuration file.
+pub(crate) fn read_file(path: &Path, named_by: Origin) -> Result<ConfigFile, Mistakes> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("the configuration file {} cannot be read: {error}", path.display());
+        Mistakes(vec![Mistake { at: named_by, message }])
+    })?;
+    Ok(ConfigFile { path: path.to_owned(), text })
+}
+
+/// The file that `--config` or `MMS_CONFIG` names, else `mms.toml` in the working directory when there is one.
+fn find_file(flags: &ServeFlags, environment: &Environment) -> Result<Option<ConfigFile>, Mistakes> {
+    if let Some(path) = &flags.config {
+        return read_file(path, Origin::Flag { flag: "--config".to_owned() }).map(Some);
+    }
+    if let Some(path) = environment.get("MMS_CONFIG") {
+        return read_file(Path::new(path), Origin::Environment { variable: "MMS_CONFIG".to_owned() }).map(Some);
+    }
+    let default = Path::new(DEFAULT_FILE);
+    if default.exists() { read_file(default, Origin::Default).map(Some) } else { Ok(None) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! The documented example file, written from the settings as they were read: it cannot miss a key or show a wrong default.
+
+use serde_json::Value;
+
+use super::reader::Setting;
+use super::source::{ConfigFile, Environment};
+use super::{Config, Mistakes};
+use crate::cli::ServeFlags;
+
+const WIDTH: usize = 120;
+
+const HEAD: &str = "\
+# Configuration of `mms serve`, with every key and its default. Copy it to mms.toml and change what you need; a key that is left out
+# has its default. Relative paths start from the folder in which mms is started. Command-line flags beat environment variables, these
+# beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
+";
+
+const SECTIONS: [(&str, &str); 9] = [
+    ("server", "Addresses, names and times of the server itself."),
+    ("models", "Where models are found and how long they stay in memory."),
+    ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
+    ("model", "A model with settings of its own; repeat the section for each. Files in models.folders need none."),
+    ("memory", "How much memory models may take."),
+    ("limits", "Bounds that keep a bad day small."),
+    ("routing", "Which model answers a request that names a preference instead: preference = \"model id\"."),
+    ("store", "Where evaluations and metrics are kept."),
+    ("log", "What is logged, on standard error."),
+];
+
+/// The text of `mms.example.toml`.
+pub(crate) fn example() -> Result<String, Mistakes> {
+    let one_model = ConfigFile { path: "example".into(), text: "[[model]]\nid = \"my-model\"\n".to_owned() };
+    let config = Config::read(&ServeFlags::default(), &Environment::default(), Some(&one_model))?;
+    let mut text = HEAD.to_owned();
+    for (section, doc) in SECTIONS {
+        let commented = matches!(section, "model" | "routing");
+        let header = if section == "model" { "[[model]]".to_owned() } else { format!("[{section}]") };
+        text.push_str(&format!("\n{}", comment(doc)));
+        text.push_str(&format!("{}{header}\n", if commented { "#" } else { "" }));
+        for setting in config.settings.iter().filter(|setting| setting.section == section) {
+            text.push_str(&describe(setting, commented));
+        }
+        if section == "routing" {
+            text.push_str("#fast = \"mms-demo\"\n#quality = \"my-large-model\"\n");
+        }
+    }
+    Ok(text)
+}
+
+fn describe(setting: &Setting, commented: bool) -> String {
+    let also = match (setting.variable, setting.flag) {
+        (Some(variable), Some(flag)) => format!(" Also: {variable}, {flag}."),
+        (Some(one), None) | (None, Some(one)) => format!(" Also: {one}."),
+        (None, None) => String::new(),
+    };
+    let mut must_be = setting.must_be.clone();
+    if let Some(first) = must_be.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let (mark, value) = match &setting.default {
+        Value::Null => ("#", sample(setting.key)),
+        default => (if commented { "#" } else { "" }, default.clone()),
+    };
+    format!("{}{mark}{} = {}\n", comment(&format!("{} {must_be}.{also}", setting.doc)), setting.key, toml_text(&value))
+}
+
+/// What to show for a key that is not set by default; most of a `[[model]]` are shown as in `[engine]`.
+fn sample(key: &str) -> Value {
+    match key {
+        "id" => "my-model".into(),
+        "path" => "path/to/file".into(),
+        "worker" => "path/to/mms-worker".into(),
+        "chat_template" => "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:".into(),
+        "capabilities" => ["chat"].as_slice().into(),
+        "idle_unload_s" => 300.into(),
+        "gpu_layers" => (-1).into(),
+        "mmap" | "mlock" => true.into(),
+        "slots" => 4.into(),
+        _number => 512.into(),
+    }
+}
+
+fn toml_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => toml::Value::String(text.clone()).to_string(),
+        Value::Array(elements) => format!("[{}]", elements.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// The text as comment lines of bounded width.
+fn comment(text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = "#".to_owned();
+    for word in text.split_whitespace() {
+        if line.len() + 1 + word.len() > WIDTH {
+            lines.push_str(&format!("{line}\n"));
+            line = "#".to_owned();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    format!("{lines}{line}\n")
+}

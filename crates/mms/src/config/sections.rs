@@ -1,0 +1,464 @@
+//! The sections of `mms.toml`: every key with its meaning, kind, default, and the variable and flag that set it, too.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mms_gateway::WireLimits;
+use mms_manager::catalogue::{ModelConfig, Priority};
+use mms_manager::{Budget, Limits, MemoryConfig};
+use mms_protocol::Profile;
+use mms_protocol::worker::EngineSettings;
+
+use super::reader::{Reader, Section};
+use super::value::{Address, Choice, Integer, List, Maybe, Memory, Number, Path, Switch, Text};
+use crate::cli::ServeFlags;
+
+/// Addresses, names and times of the server itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ServerConfig {
+    /// Address of every port.
+    pub bind: IpAddr,
+    /// Main port.
+    pub port: u16,
+    /// Health port.
+    pub health_port: u16,
+    /// HTTP port.
+    pub http_port: u16,
+    /// Name in replies.
+    pub agent_name: String,
+    /// Words of the main port.
+    pub profile: Profile,
+    /// Where files of our own are kept.
+    pub data_dir: PathBuf,
+    /// Host names under which browsers may reach the HTTP port.
+    pub trusted_hosts: Vec<String>,
+    /// Time that running requests have to finish when the server ends.
+    pub drain_timeout: Duration,
+    /// Between two rounds of the readiness probe.
+    pub probe_interval: Duration,
+    /// Time for each answer of the readiness probe.
+    pub probe_timeout: Duration,
+}
+
+/// Where models are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelsConfig {
+    /// Folders with GGUF files.
+    pub folders: Vec<PathBuf>,
+    /// Between two looks at the folders.
+    pub rescan: Duration,
+    /// Whether the built-in model is in the catalogue.
+    pub builtin: bool,
+    /// Idleness after which a model is unloaded.
+    pub idle_unload: Option<Duration>,
+}
+
+/// The worker program and its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct EngineConfig {
+    /// The program; `None`: beside this one.
+    pub worker: Option<PathBuf>,
+    /// For models without settings of their own.
+    pub settings: EngineSettings,
+}
+
+/// The evaluation store.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoreConfig {
+    /// The SQLite file; `None`: in the data folder.
+    pub path: Option<PathBuf>,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogConfig {
+    /// Least important level that is shown.
+    pub level: LogLevel,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+
+/// Importance of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    /// Everything.
+    Trace,
+    /// What a developer wants to know.
+    Debug,
+    /// What an operator wants to know.
+    Info,
+    /// What an operator should look at.
+    Warning,
+    /// What did not work.
+    Error,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Coloured text on a terminal, plain text elsewhere.
+    Auto,
+    /// Plain text.
+    Text,
+    /// One JSON object for each line.
+    Json,
+}
+
+const PROFILES: Choice<Profile> = Choice(&[("suite", Profile::Suite), ("legacy", Profile::Legacy)]);
+const PRIORITIES: Choice<Priority> =
+    Choice(&[("low", Priority::Low), ("medium", Priority::Medium), ("high", Priority::High)]);
+const CAPABILITIES: Choice<&str> =
+    Choice(&[("text_generation", "text_generation"), ("chat", "chat"), ("embedding", "embedding")]);
+const LEVELS: Choice<LogLevel> = Choice(&[
+    ("trace", LogLevel::Trace),
+    ("debug", LogLevel::Debug),
+    ("info", LogLevel::Info),
+    ("warning", LogLevel::Warning),
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warning),
+    ("critical", LogLevel::Error),
+]);
+const FORMATS: Choice<LogFormat> =
+    Choice(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]);
+const CONTEXT_LENGTH: Integer<u32> = Integer(0..=(1 << 22));
+const SLOTS: Integer<u32> = Integer(1..=64);
+const BATCH: Integer<u32> = Integer(1..=16384);
+const THREADS: Integer<u32> = Integer(0..=1024);
+const GPU_LAYERS: Integer<i32> = Integer(-1..=1_000_000);
+const AS_ENGINE: &str = "As in [engine], for this model.";
+/// One day.
+const DAY_S: u32 = 24 * 60 * 60;
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+fn never_when_zero(idle_s: u32) -> Option<Duration> {
+    (idle_s > 0).then(|| seconds(idle_s))
+}
+
+impl ServerConfig {
+    pub(super) fn read(reader: &mut Reader<'_>, flags: &ServeFlags) -> Self {
+        let mut section = reader.section("server");
+        let bind = section
+            .key("bind", "Address that every port listens on; 0.0.0.0 makes the server reachable from other machines.")
+            .variable("BIND_ADDRESS")
+            .flag("--bind", flags.bind.as_deref())
+            .read(Address, Ipv4Addr::LOCALHOST.into());
+        let port = section
+            .key("port", "Main port: every operation, over ZeroMQ. 0: any free port; start-up prints which.")
+            .variable("AGENT_PORT")
+            .flag("--port", flags.port.as_deref())
+            .read(Integer(0..=u16::MAX), 9901);
+        let health_port = section
+            .key("health_port", "Health port: the health object, over ZeroMQ or HTTP.")
+            .variable("HEALTH_PORT")
+            .flag("--health-port", flags.health_port.as_deref())
+            .read(Integer(0..=u16::MAX), 9902);
+        // 0 stays 0 (any free port); nothing comes after 65535, and the check below says so.
+        let after_health = if health_port == 0 { 0 } else { health_port.saturating_add(1) };
+        let http_port = section
+            .key("http_port", "HTTP port: health, metrics and OpenAI's interface. When not set: health_port + 1.")
+            .variable("HTTP_PORT")
+            .flag("--http-port", flags.http_port.as_deref())
+            .read(Integer(0..=u16::MAX), after_health);
+        let server = Self {
+            bind,
+            port,
+            health_port,
+            http_port,
+            agent_name: section
+                .key("agent_name", "Name of this server in its replies.")
+                .variable("AGENT_NAME")
+                .read(Text, "ModelManagerSuite".to_owned()),
+            profile: section
+                .key("profile", "Status words on the main port: suite, or legacy as the ModelManagerAgent used them.")
+                .flag("--profile", flags.profile.as_deref())
+                .read(PROFILES, Profile::Suite),
+            data_dir: section
+                .key("data_dir", "Folder for the evaluation store and the built-in model; made when missing.")
+                .variable("DATA_DIR")
+                .flag("--data-dir", flags.data_dir.as_deref())
+                .read(Path, "data".into()),
+            trusted_hosts: section
+                .key(
+                    "trusted_hosts",
+                    "Host names besides localhost and IP addresses under which browsers may reach the HTTP port.",
+                )
+                .read(List(Text), Vec::new()),
+            drain_timeout: seconds(
+                section
+                    .key("drain_timeout_s", "Time that running requests have to finish when the server ends, seconds.")
+                    .read(Integer(0..=DAY_S), 30),
+            ),
+            probe_interval: Duration::from_secs_f64(
+                section
+                    .key("probe_interval_s", "Time between two rounds of the readiness probe, seconds.")
+                    .read(Number(0.1..=3600.0), 5.0),
+            ),
+            probe_timeout: Duration::from_secs_f64(
+                section
+                    .key("probe_timeout_s", "Time that each address has to answer the readiness probe, seconds.")
+                    .read(Number(0.1..=60.0), 2.0),
+            ),
+        };
+        server.check_ports(reader);
+        server
+    }
+
+    fn check_ports(&self, reader: &mut Reader<'_>) {
+        let ports = [("port", self.port), ("health_port", self.health_port), ("http_port", self.http_port)];
+        for (index, (key, port)) in ports.iter().enumerate() {
+            if let Some((first, _)) = ports[..index].iter().find(|(_, other)| other == port && *port != 0) {
+                let message = format!("server.{key} is {port}, and so is server.{first}; each needs a port of its own");
+                reader.mistake(reader.origin_of("server", key), message);
+            }
+        }
+    }
+}
+
+impl ModelsConfig {
+    pub(super) fn read(reader: &mut Reader<'_>, flags: &ServeFlags) -> Self {
+        let mut section = reader.section("models");
+        Self {
+            folders: section
+                .key(
+                    "folders",
+                    "Folders that are searched for GGUF files, subfolders included. In MODELS_DIR they are separated by colons.",
+                )
+                .variable("MODELS_DIR")
+                .flag("--models-dir", flags.models_dir.as_deref())
+                .read(List(Path), vec!["models".into()]),
+            rescan: Duration::from_secs_f64(
+                section
+                    .key("rescan_s", "Time between two looks at the folders for new and changed files, seconds.")
+                    .read(Number(0.2..=3600.0), 5.0),
+            ),
+            builtin: section
+                .key("builtin", "Whether the built-in model mms-demo is in the catalogue.")
+                .read(Switch, true),
+            idle_unload: never_when_zero(
+                section
+                    .key("idle_unload_s", "Idleness after which a model is unloaded, seconds; 0: never.")
+                    .read(Integer(0..=365 * DAY_S), 300),
+            ),
+        }
+    }
+}
+
+/// Every `[[model]]`.
+pub(super) fn read_entries(reader: &mut Reader<'_>) -> Vec<ModelConfig> {
+    (0..reader.count("model")).map(|number| read_entry(&mut reader.element("model", number))).collect()
+}
+
+fn read_entry(section: &mut Section<'_, '_>) -> ModelConfig {
+    let id = section.key("id", "Name of the model in requests. Required.").read(Maybe(Text), None);
+    if id.is_none() {
+        section.mistake("model.id is missing or wrong: give the model a name");
+    }
+    let path = section
+        .key(
+            "path",
+            "The GGUF file; of a split model any part. A relative path is looked up in the models folders. When not set: the file \
+             of that id in the models folders.",
+        )
+        .read(Maybe(Path), None);
+    ModelConfig {
+        id: id.unwrap_or_default(),
+        path,
+        aliases: section.key("aliases", "Other names for it.").read(List(Text), Vec::new()),
+        idle_unload_s: section
+            .key(
+                "idle_unload_s",
+                "Idleness after which it is unloaded, seconds; 0: never. When not set: as in [models].",
+            )
+            .read(Maybe(Integer(0..=365 * DAY_S)), None)
+            .map(u64::from),
+        pinned: section.key("pinned", "Never unloaded for being idle or to make room.").read(Switch, false),
+        preload: section.key("preload", "Loaded when the server starts.").read(Switch, false),
+        priority: section
+            .key("priority", "How much it is wanted in memory when that is short.")
+            .read(PRIORITIES, Priority::Medium),
+        capabilities: section
+            .key("capabilities", "What it is for. When not set: as its file tells.")
+            .read(Maybe(List(CAPABILITIES)), None)
+            .map(|words| words.into_iter().map(str::to_owned).collect()),
+        chat_template: section
+            .key("chat_template", "A Jinja template in place of the one in the file.")
+            .read(Maybe(Text), None),
+        context_length: section.key("context_length", AS_ENGINE).read(Maybe(CONTEXT_LENGTH), None),
+        slots: section.key("slots", AS_ENGINE).read(Maybe(SLOTS), None),
+        batch_size: section.key("batch_size", AS_ENGINE).read(Maybe(BATCH), None),
+        ubatch_size: section.key("ubatch_size", AS_ENGINE).read(Maybe(BATCH), None),
+        threads: section.key("threads", AS_ENGINE).read(Maybe(THREADS), None),
+        threads_batch: section.key("threads_batch", AS_ENGINE).read(Maybe(THREADS), None),
+        gpu_layers: section.key("gpu_layers", AS_ENGINE).read(Maybe(GPU_LAYERS), None),
+        mmap: section.key("mmap", AS_ENGINE).read(Maybe(Switch), None),
+        mlock: section.key("mlock", AS_ENGINE).read(Maybe(Switch), None),
+    }
+}
+
+/// A model's own batch sizes must agree with each other, whichever of them it has from `[engine]`.
+pub(super) fn check_batches(reader: &mut Reader<'_>, entries: &[ModelConfig], engine: &EngineConfig) {
+    for (number, entry) in entries.iter().enumerate() {
+        let settings = entry.settings(&engine.settings);
+        let own = entry.batch_size.is_some() || entry.ubatch_size.is_some();
+        check_batch(&mut reader.element("model", number), &settings, own);
+    }
+}
+
+fn check_batch(section: &mut Section<'_, '_>, settings: &EngineSettings, own: bool) {
+    let EngineSettings { batch_size, ubatch_size, .. } = settings;
+    if own && ubatch_size > batch_size {
+        section.mistake(format!("ubatch_size ({ubatch_size}) must not be larger than batch_size ({batch_size})"));
+    }
+}
+
+impl EngineConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut section = reader.section("engine");
+        let default = EngineSettings::default();
+        let engine = Self {
+            worker: section
+                .key("worker", "The program mms-worker. When not set: the one beside mms.")
+                .variable("MMS_WORKER")
+                .read(Maybe(Path), None),
+            settings: EngineSettings {
+                context_length: section
+                    .key(
+                        "context_length",
+                        "Context of each sequence, tokens; 0: what the model was trained with, but at most 4096.",
+                    )
+                    .read(CONTEXT_LENGTH, default.context_length),
+                slots: section
+                    .key("slots", "Sequences that are decoded together; further requests wait.")
+                    .read(SLOTS, default.slots),
+                batch_size: section.key("batch_size", "Most tokens in one batch step.").read(BATCH, default.batch_size),
+                ubatch_size: section
+                    .key("ubatch_size", "Most tokens that are computed at once; at most batch_size.")
+                    .read(BATCH, default.ubatch_size),
+                threads: section
+                    .key("threads", "Threads for decoding; 0: one for each core.")
+                    .read(THREADS, default.threads),
+                threads_batch: section
+                    .key("threads_batch", "Threads for reading prompts; 0: as threads.")
+                    .read(THREADS, default.threads_batch),
+                gpu_layers: section
+                    .key("gpu_layers", "Layers kept on the GPU; -1: all. Without a GPU it has no effect.")
+                    .read(GPU_LAYERS, default.gpu_layers),
+                mmap: section.key("mmap", "Map the model file instead of reading it.").read(Switch, default.mmap),
+                mlock: section.key("mlock", "Lock the model into memory.").read(Switch, default.mlock),
+            },
+        };
+        check_batch(&mut section, &engine.settings, true);
+        engine
+    }
+}
+
+pub(super) fn read_memory(reader: &mut Reader<'_>) -> MemoryConfig {
+    let mut section = reader.section("memory");
+    MemoryConfig {
+        budget: section
+            .key("budget", "What models may take together: a share of the device's memory, or an amount in MB or GB.")
+            .read(Memory, Budget::Percent(80.0)),
+        reserve_mb: section
+            .key("reserve_mb", "What stays free on the machine in any case, MiB.")
+            .read(Integer(0..=u32::MAX), 512)
+            .into(),
+    }
+}
+
+pub(super) fn read_limits(reader: &mut Reader<'_>, server: &ServerConfig) -> (Limits, WireLimits) {
+    let mut section = reader.section("limits");
+    let limits = Limits {
+        queue_per_model: section
+            .key("queue_per_model", "Requests that may wait for one model; one more is refused at once.")
+            .read(Integer(1..=1_000_000u32), 256) as usize,
+        request_timeout: seconds(
+            section
+                .key("request_timeout_s", "A request without timeout_ms ends after this time, seconds; loading counts.")
+                .read(Integer(1..=DAY_S), 600),
+        ),
+        load_timeout: seconds(
+            section.key("load_timeout_s", "A load that takes longer is ended, seconds.").read(Integer(1..=DAY_S), 600),
+        ),
+        heartbeat_timeout: seconds(
+            section
+                .key("heartbeat_timeout_s", "A worker that is silent for this long is killed and replaced, seconds.")
+                .read(Integer(2..=3600), 30),
+        ),
+        ..Limits::default()
+    };
+    let wire = WireLimits {
+        max_request_bytes: u64::from(
+            section
+                .key("max_request_mb", "Largest request, MiB: a ZeroMQ message or an HTTP body.")
+                .read(Integer(1..=1024u32), 32),
+        ) << 20,
+        max_connections: section
+            .key("max_connections", "Most connections at once, for each port.")
+            .read(Integer(1..=1_000_000u32), 1024) as usize,
+        max_in_flight: section
+            .key("max_in_flight", "Most requests of one connection in work at once; then it is not read from.")
+            .read(Integer(1..=1_000_000u32), 1024) as usize,
+        handshake_timeout: seconds(
+            section
+                .key("handshake_timeout_s", "Time that a peer has to say what it is, seconds.")
+                .read(Integer(1..=3600), 10),
+        ),
+        header_timeout: seconds(
+            section
+                .key("header_timeout_s", "Time for the head of an HTTP request, seconds.")
+                .read(Integer(1..=3600), 30),
+        ),
+        body_timeout: seconds(
+            section.key("body_timeout_s", "Time for the body of an HTTP request, seconds.").read(Integer(1..=3600), 60),
+        ),
+        heartbeat: never_when_zero(
+            section
+                .key(
+                    "peer_heartbeat_s",
+                    "Silence after which a ZeroMQ peer is asked whether it is there, seconds; 0: never asked.",
+                )
+                .read(Integer(0..=DAY_S), 0),
+        ),
+        drain_timeout: server.drain_timeout,
+        trusted_hosts: server.trusted_hosts.clone(),
+    };
+    (limits, wire)
+}
+
+pub(super) fn read_routing(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    reader.section("routing").free_texts("the id of a model, a string")
+}
+
+impl StoreConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut section = reader.section("store");
+        Self {
+            path: section
+                .key(
+                    "path",
+                    "The evaluation store, an SQLite file. When not set: model_evaluation.db in server.data_dir.",
+                )
+                .read(Maybe(Path), None),
+        }
+    }
+}
+
+impl LogConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut section = reader.section("log");
+        Self {
+            level: section
+                .key("level", "Least important log lines that are shown.")
+                .variable("LOG_LEVEL")
+                .read(LEVELS, LogLevel::Info),
+            format: section
+                .key("format", "Form of the log on standard error; auto: coloured on a terminal, else plain text.")
+                .read(FORMATS, LogFormat::Auto),
+        }
+    }
+}
