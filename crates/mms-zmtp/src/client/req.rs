@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// A REQ peer. It does its I/O in the caller's task; after a timeout, a dropped `request` or a lost connection the next request connects
-/// anew, so that a late reply is never taken for a new one.
+/// anew, so that a late reply is never taken for a new one. Between requests it does nothing: a server that sends PINGs may drop it
+/// meanwhile, and the next request connects anew then too; a [`Dealer`](crate::Dealer) answers always.
 #[derive(Debug)]
 pub struct Client {
     endpoint: String,

@@ -4,7 +4,8 @@
 //! read ─▶ decode ─▶ handler, polled at once ─ ready ──────────▶ outbox ─▶ write
 //!                          └─ pending ─▶ work ─ when done ─────────┘
 //! ```
-//! Nothing is read while too much is in work or unsent: the peer then feels TCP's back-pressure.
+//! Nothing is read while too much is in work or unsent: the peer then feels TCP's back-pressure. That it left is then noticed when the next
+//! reply is written to it.
 
 use std::{
     future::poll_fn,

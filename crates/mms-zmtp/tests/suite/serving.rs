@@ -109,9 +109,14 @@ async fn more_requests_than_allowed_in_work_wait() {
     for number in 0..100 {
         raw.send(&encoded(&[Bytes::from(number.to_string())])).await;
     }
-    gate.add_permits(100);
+    while now.load(Ordering::SeqCst) < 4 {
+        tokio::task::yield_now().await;
+    }
+    // Time for the others to come in, if they were let in.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let mut replies = Vec::new();
     for _ in 0..100 {
+        gate.add_permits(1);
         replies.push(raw.message().await[0].clone());
     }
     replies.sort_by_key(|reply| String::from_utf8_lossy(reply).parse::<usize>().unwrap());
