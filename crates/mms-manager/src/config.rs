@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use mms_protocol::worker::EngineSettings;
 
+use crate::catalogue::CatalogueConfig;
+
 /// Everything that [`crate::Manager::start`] needs.
 #[derive(Debug, Clone)]
 pub struct ManagerConfig {
@@ -15,6 +17,8 @@ pub struct ManagerConfig {
     pub version: String,
     /// The `mms-worker` program.
     pub worker_program: PathBuf,
+    /// Where models come from.
+    pub catalogue: CatalogueConfig,
     /// Settings of models that have none of their own.
     pub engine: EngineSettings,
     /// How much memory models may take.
@@ -32,7 +36,7 @@ pub struct ManagerConfig {
 pub struct MemoryConfig {
     /// What models may take together.
     pub budget: Budget,
-    /// What stays free on the machine in any case, MiB.
+    /// MiB of the device that are never planned away.
     pub reserve_mb: u64,
 }
 
@@ -45,7 +49,7 @@ impl Default for MemoryConfig {
 /// What models may take together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// Of the device's memory (of RAM: what the machine or the control group has), 0 to 100.
+    /// Percent of the device's memory (of RAM: what the machine or the control group has), above 0 to 100.
     Percent(f64),
     /// MiB.
     Mb(u64),
@@ -81,9 +85,9 @@ impl Default for Limits {
 /// Why the manager could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The models folders cannot be read, or the configuration of a model is wrong.
-    #[error("the model catalogue cannot be read: {0}")]
-    Catalogue(String),
+    /// The machine does not tell how much memory it has.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::MemoryError),
     /// The operating system refused something that is always needed.
     #[error("cannot {what}: {source}")]
     System {

@@ -1,27 +1,45 @@
-//! The handle that front doors hold.
+//! The handle that front doors hold: the one path of every operation.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
-use mms_protocol::view::{Generation, HealthView, ModelView};
-use mms_protocol::{Event, GenerateArgs, Operation, Refusal, Reply};
+use futures::{Stream, StreamExt};
+use mms_protocol::view::{Generation, HealthView, ModelView, StatusView};
+use mms_protocol::worker::RequestId;
+use mms_protocol::{ErrorCode, GenerateArgs, LoadArgs, Operation, Refusal, Reply};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::DropGuard;
 
-use crate::config::{ManagerConfig, StartError};
 use crate::counters::Counters;
+use crate::devices::Devices;
 use crate::health::HealthBoard;
+use crate::snapshot::{Clock, Snapshot};
+use crate::task::{GenerateOrder, Message};
 
-/// A cheap handle to the running manager.
+/// A cheap handle to the running manager. When the last one is gone, the task and every worker end.
 #[derive(Debug, Clone)]
 pub struct Manager {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    board: HealthBoard,
-    counters: Arc<Counters>,
+pub(crate) struct Shared {
+    pub(crate) agent: String,
+    pub(crate) version: String,
+    pub(crate) clock: Clock,
+    pub(crate) messages: mpsc::UnboundedSender<Message>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) board: Arc<HealthBoard>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) last_request: Arc<AtomicU64>,
+    pub(crate) devices: Devices,
+    /// Lets the scanner look at once.
+    pub(crate) rescan: Arc<Notify>,
+    /// Stops the scanner.
+    pub(crate) _scanning: DropGuard,
 }
 
 /// What happens to one generation; `Finished` or `Failed` is the last, and there is exactly one of them.
@@ -47,23 +65,63 @@ pub enum GenerateEvent {
 /// The events of one generation. Dropping it cancels the work at once, wherever it is.
 #[derive(Debug)]
 pub struct TokenStream {
-    events: tokio::sync::mpsc::UnboundedReceiver<GenerateEvent>,
+    model_id: String,
+    events: mpsc::UnboundedReceiver<GenerateEvent>,
+    ended: bool,
+    guard: CancelGuard,
 }
 
-impl futures::Stream for TokenStream {
+impl TokenStream {
+    /// The model that answers.
+    pub fn model_id(&self) -> &str {
+        &self.model_id
+    }
+}
+
+impl Stream for TokenStream {
     type Item = GenerateEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<GenerateEvent>> {
-        self.events.poll_recv(context)
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let event = ready!(self.events.poll_recv(context)).unwrap_or_else(|| GenerateEvent::Failed(task_gone()));
+        if matches!(event, GenerateEvent::Finished(_) | GenerateEvent::Failed(_)) {
+            self.ended = true;
+            self.guard.disarm();
+        }
+        Poll::Ready(Some(event))
+    }
+}
+
+/// Takes a request back when it is dropped before its end.
+#[derive(Debug)]
+struct CancelGuard {
+    request: RequestId,
+    messages: Option<mpsc::UnboundedSender<Message>>,
+}
+
+impl CancelGuard {
+    fn disarm(&mut self) {
+        self.messages = None;
+    }
+}
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        if let Some(messages) = self.messages.take() {
+            // Without the task there is nothing to cancel.
+            _ = messages.send(Message::Cancel(self.request));
+        }
     }
 }
 
 /// What [`Manager::drain`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DrainReport {
-    /// Requests that ended by themselves during the drain.
+    /// Generations that ended well during the drain.
     pub finished: u64,
-    /// Requests that were ended because the deadline had come.
+    /// Requests that were refused because of it, or because the deadline had come.
     pub refused: u64,
     /// Workers that were ended.
     pub workers_ended: u64,
@@ -74,43 +132,86 @@ pub struct DrainReport {
 }
 
 impl Manager {
-    /// Reads the catalogue and starts the one task. `events`: where what happens is told; an event that finds it full is dropped
-    /// and counted.
-    pub async fn start(_config: ManagerConfig, _events: tokio::sync::mpsc::Sender<Event>) -> Result<Self, StartError> {
-        Err(StartError::Catalogue("not built yet".to_owned()))
-    }
-
-    /// Does `operation`: the one path of every front door. Dropping the future cancels the work.
+    /// Does `operation`: the one path of every front door. Dropping the future cancels the work; a load that others may use too
+    /// goes on.
     pub async fn call(&self, operation: Operation) -> Result<Reply, Refusal> {
-        Err(Refusal::new(mms_protocol::ErrorCode::Internal, format!("{} is not built yet", operation.name())))
+        match operation {
+            Operation::Ping => {
+                Ok(Reply::Ping { agent: self.shared.agent.clone(), version: self.shared.version.clone() })
+            }
+            Operation::HealthCheck => Ok(Reply::HealthCheck(Box::new(self.health()))),
+            Operation::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Operation::ListModels => Ok(Reply::ListModels(self.models())),
+            Operation::GetModelStatus { model } => self.model(&model).map(Reply::ModelStatus),
+            Operation::LoadModel(args) => self.load(args).await.map(Reply::Loaded),
+            Operation::UnloadModel { model } => self.unload(model).await,
+            Operation::Generate(args) | Operation::GenerateText(args) => {
+                collect(self.generate(args).await?).await.map(Reply::Generated)
+            }
+            Operation::GetLoadedModelsStatus => {
+                let snapshot = self.snapshot();
+                Ok(Reply::LoadedModels { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
+            }
+            Operation::GetMemoryStatus => {
+                let snapshot = self.snapshot();
+                Ok(Reply::Memory { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
+            }
+            Operation::GetStats => Ok(Reply::Stats(Box::new(self.health()))),
+        }
     }
 
     /// Starts a generation. Refusals that are known at once (no such model, queue full...) come as `Err`, later ones as
     /// [`GenerateEvent::Failed`].
-    pub async fn generate(&self, _args: GenerateArgs) -> Result<TokenStream, Refusal> {
-        Err(Refusal::new(mms_protocol::ErrorCode::Internal, "not built yet"))
+    pub async fn generate(&self, args: GenerateArgs) -> Result<TokenStream, Refusal> {
+        let arrived = Instant::now();
+        let choice = &args.choice;
+        let model = self.named(|snapshot| snapshot.route(|routing| routing.choose(choice).map(str::to_owned)))?;
+        let guard = self.guard();
+        let (events, receiver) = mpsc::unbounded_channel();
+        let (accepted, answer) = oneshot::channel();
+        self.send(Message::Generate(Box::new(GenerateOrder {
+            request: guard.request,
+            model: model.clone(),
+            spec: args.spec,
+            conversation_id: args.conversation_id,
+            timeout: args.timeout_ms.map(Duration::from_millis),
+            arrived,
+            events,
+            accepted,
+        })))?;
+        answer.await.map_err(|_| task_gone())??;
+        Ok(TokenStream { model_id: model, events: receiver, ended: false, guard })
     }
 
     /// Everything about the server's health, from the snapshot.
     pub fn health(&self) -> HealthView {
+        let snapshot = self.snapshot();
         let (checks, ready, initialized) = self.shared.board.read();
         HealthView {
-            agent: String::new(),
-            version: String::new(),
-            ready,
+            agent: self.shared.agent.clone(),
+            version: self.shared.version.clone(),
+            ready: ready && !snapshot.draining,
             initialized,
-            draining: false,
-            uptime_s: 0.0,
+            draining: snapshot.draining,
+            uptime_s: self.shared.clock.uptime_s(),
             checks,
-            memory: mms_protocol::view::MemoryView::default(),
-            models: self.models(),
+            memory: snapshot.memory.clone(),
+            models: Arc::clone(&snapshot.models),
             stats: self.shared.counters.stats(),
         }
     }
 
     /// The catalogue, from the snapshot.
     pub fn models(&self) -> Arc<[Arc<ModelView>]> {
-        Arc::from([])
+        Arc::clone(&self.snapshot().models)
+    }
+
+    /// The model of that name, from the snapshot.
+    pub fn model(&self, name: &str) -> Result<Arc<ModelView>, Refusal> {
+        self.named(|snapshot| {
+            let id = snapshot.route(|routing| routing.resolve(name).map(str::to_owned))?;
+            snapshot.model(&id).cloned().ok_or_else(task_gone)
+        })
     }
 
     /// Where the parts of the server report how they are.
@@ -123,8 +224,96 @@ impl Manager {
         &self.shared.counters
     }
 
-    /// Refuses new work, waits up to `deadline` for what runs, ends every worker.
-    pub async fn drain(&self, _deadline: Duration) -> DrainReport {
-        DrainReport::default()
+    /// Refuses new work, waits up to `deadline` for what runs, refuses the rest, ends every worker and waits for its end. Called
+    /// again with a shorter deadline it hurries up.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.messages.send(Message::Drain { deadline, reply }).is_err() {
+            return DrainReport::default();
+        }
+        answer.await.unwrap_or_default()
     }
+
+    fn status(&self) -> StatusView {
+        StatusView { health: self.health(), routing_policy: self.snapshot().effective_policy.clone() }
+    }
+
+    async fn load(&self, args: LoadArgs) -> Result<Arc<ModelView>, Refusal> {
+        let view = self.model(&args.model)?;
+        if let Some(level) = &args.quantization_level {
+            check_quantization(&view, level)?;
+        }
+        let cpu_only = match &args.device {
+            Some(device) => self.shared.devices.check(&view, device).await?,
+            None => false,
+        };
+        let mut guard = self.guard();
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Load { request: guard.request, model: view.model_id.clone(), cpu_only, reply })?;
+        let loaded = answer.await.map_err(|_| task_gone())?;
+        guard.disarm();
+        loaded
+    }
+
+    async fn unload(&self, name: String) -> Result<Reply, Refusal> {
+        let Ok(view) = self.model(&name) else {
+            return Ok(Reply::Unloaded { model: name, known: false, was_loaded: false });
+        };
+        let mut guard = self.guard();
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Unload { request: guard.request, model: view.model_id.clone(), reply })?;
+        let unloaded = answer.await.map_err(|_| task_gone())?;
+        guard.disarm();
+        unloaded
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.shared.snapshots.borrow())
+    }
+
+    /// Asks the snapshot for a model; one that is not there may have come since the last look at the folders, so the next look
+    /// comes at once.
+    fn named<T>(&self, find: impl FnOnce(&Snapshot) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        find(&self.snapshot()).inspect_err(|refusal| {
+            if refusal.code == ErrorCode::ModelNotFound {
+                self.shared.rescan.notify_one();
+            }
+        })
+    }
+
+    fn guard(&self) -> CancelGuard {
+        let request = self.shared.last_request.fetch_add(1, Ordering::Relaxed) + 1;
+        CancelGuard { request, messages: Some(self.shared.messages.clone()) }
+    }
+
+    fn send(&self, message: Message) -> Result<(), Refusal> {
+        self.shared.messages.send(message).map_err(|_| task_gone())
+    }
+}
+
+async fn collect(mut stream: TokenStream) -> Result<Box<Generation>, Refusal> {
+    while let Some(event) = stream.next().await {
+        match event {
+            GenerateEvent::Started { .. } | GenerateEvent::Text(_) => {}
+            GenerateEvent::Finished(generation) => return Ok(generation),
+            GenerateEvent::Failed(refusal) => return Err(refusal),
+        }
+    }
+    Err(task_gone())
+}
+
+fn check_quantization(view: &ModelView, level: &str) -> Result<(), Refusal> {
+    if level.eq_ignore_ascii_case(&view.quantization) || level.eq_ignore_ascii_case("auto") {
+        return Ok(());
+    }
+    let text = format!(
+        "quantization_level {level} is not what {} has ({}); a GGUF file cannot be requantized on loading, use a file in {level}",
+        view.model_id, view.quantization
+    );
+    let refusal = Refusal::new(ErrorCode::InvalidArgument, text);
+    Err(refusal.with("argument", "quantization_level").with("quantization", view.quantization.clone()))
+}
+
+fn task_gone() -> Refusal {
+    Refusal::new(ErrorCode::Internal, "the manager's task has ended; the server has to be started again")
 }

@@ -7,12 +7,18 @@
 pub mod catalogue;
 pub mod config;
 pub mod counters;
+mod devices;
 pub mod gguf;
 pub mod handle;
 pub mod health;
 pub mod lifecycle;
 pub mod memory;
+pub mod routing;
 pub mod scan;
+mod snapshot;
+mod start;
+mod task;
+pub mod worker;
 
 pub use config::{Budget, Limits, ManagerConfig, MemoryConfig, StartError};
 pub use counters::Counters;

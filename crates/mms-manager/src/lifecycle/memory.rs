@@ -33,9 +33,14 @@ impl Lifecycle {
         self.models.values().map(Model::held_mb).sum()
     }
 
-    /// The memory as last told.
-    pub fn memory(&self) -> Memory {
-        self.memory
+    /// Takes new figures of the memory; they count from the next input on.
+    pub fn set_memory(&mut self, memory: Memory) {
+        self.memory = memory;
+    }
+
+    /// A model waits for memory.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Somebody wants a model that has no worker.

@@ -80,8 +80,6 @@ pub struct Ask {
 pub enum Input {
     /// The catalogue as it is now, whole.
     Catalogue(Vec<Facts>),
-    /// The memory as it is now.
-    Memory(Memory),
     /// Somebody wants an answer.
     Generate(Ask),
     /// Somebody wants a model resident.
@@ -284,7 +282,6 @@ impl Lifecycle {
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Effect> {
         match input {
             Input::Catalogue(list) => self.on_catalogue(now, list),
-            Input::Memory(memory) => self.memory = memory,
             Input::Generate(ask) => self.on_generate(now, ask),
             Input::Load(ask) => self.on_load(now, ask),
             Input::Unload(ask) => self.on_unload(now, ask),

@@ -18,7 +18,8 @@ pub(super) fn not_found(id: &str) -> Refusal {
 }
 
 pub(super) fn broken(id: &str, why: &str) -> Refusal {
-    Refusal::new(ErrorCode::ModelBroken, format!("{id} cannot be loaded, its file is broken: {why}")).with("model_id", id)
+    Refusal::new(ErrorCode::ModelBroken, format!("{id} cannot be loaded, its file is broken: {why}"))
+        .with("model_id", id)
 }
 
 pub(super) fn unloaded(id: &str) -> Refusal {

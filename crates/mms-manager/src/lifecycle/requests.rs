@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use mms_protocol::worker::RequestId;
 use mms_protocol::Refusal;
+use mms_protocol::worker::RequestId;
 
 use super::model::{Cause, Phase, Request, Running};
 use super::{Ask, Effect, Lifecycle, refusals};
@@ -82,8 +82,10 @@ impl Lifecycle {
         let Some(found) = self.requests.get(&request) else { return };
         let id = found.model.clone();
         let took = found.deadline.saturating_duration_since(found.arrived);
-        let Some(model) = self.models.get(&id) else { return };
-        let refusal = refusals::timeout(model, request, took);
+        let refusal = match self.models.get(&id) {
+            Some(model) => refusals::timeout(model, request, took),
+            None => refusals::not_found(&id),
+        };
         self.release(now, &id, request);
         self.end(request, Effect::Refused(request, refusal));
     }
@@ -146,13 +148,8 @@ impl Lifecycle {
         if !self.models.get(&ask.model).is_some_and(|model| model.listed) {
             return Err(refusals::not_found(&ask.model));
         }
-        let request = Request {
-            model: ask.model.clone(),
-            arrived: now,
-            deadline: ask.deadline,
-            retried: false,
-            started: false,
-        };
+        let request =
+            Request { model: ask.model.clone(), arrived: now, deadline: ask.deadline, retried: false, started: false };
         self.deadlines.insert((ask.deadline, ask.request));
         self.requests.insert(ask.request, request);
         self.changed.insert(ask.model.clone());

@@ -23,6 +23,12 @@ impl Lifecycle {
         (self.requests.len(), self.workers.len())
     }
 
+    /// When the drain has to interfere, if anything is left by then.
+    pub(super) fn drain_timer(&self) -> Option<Instant> {
+        let unfinished = || self.models.values().any(|model| matches!(model.phase, Phase::Draining { .. }));
+        self.drain_until.filter(|_| !self.requests.is_empty() || unfinished())
+    }
+
     pub(super) fn on_drain(&mut self, now: Instant, deadline: Instant) {
         self.drain_until = Some(self.drain_until.map_or(deadline, |earlier| earlier.min(deadline)));
         let ids: Vec<String> = self.models.keys().cloned().collect();

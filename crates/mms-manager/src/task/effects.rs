@@ -1,0 +1,125 @@
+//! Doing what the lifecycle decided.
+
+use std::sync::Arc;
+
+use mms_protocol::Event;
+use mms_protocol::worker::{LoadSpec, ToWorker};
+
+use super::{Resident, Task};
+use crate::lifecycle::{Effect, Note, WorkerId};
+use crate::snapshot::WorkerFacts;
+use crate::worker::{Job, Worker};
+
+impl Task {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { worker, model } => self.spawn(worker, model),
+            Effect::Dispatch { worker, request } => {
+                // A client that left in this very moment is cancelled by the message that is on its way.
+                if let (Some(spec), Some(resident)) = (self.clients.spec(request), self.workers.get(&worker)) {
+                    resident.worker.say(ToWorker::Generate { id: request, spec: Box::new(spec) });
+                }
+            }
+            Effect::CancelInWorker { worker, request } => self.say(worker, ToWorker::Cancel { id: request }),
+            Effect::Shutdown(worker) => self.say(worker, ToWorker::Shutdown),
+            Effect::Kill(worker) => {
+                if let Some(resident) = self.workers.get(&worker) {
+                    tracing::warn!(model = resident.model, pid = resident.facts.pid, "killing worker");
+                    resident.worker.kill();
+                    if let Some(drain) = &mut self.drain {
+                        drain.killed.insert(worker);
+                    }
+                }
+            }
+            Effect::Started { request, prompt_tokens, cached_tokens } => {
+                self.clients.started(request, prompt_tokens, cached_tokens);
+            }
+            Effect::Text(request, text) => self.clients.text(request, text),
+            Effect::Finished(request, finish) => {
+                if let Some(generation) = self.clients.finished(request, finish) {
+                    self.counters.generations.increment();
+                    self.counters.prompt_tokens.add(u64::from(generation.usage.prompt_tokens));
+                    self.counters.completion_tokens.add(u64::from(generation.usage.completion_tokens));
+                    self.tell(Event::Generated(generation));
+                }
+                if let Some(drain) = &mut self.drain {
+                    drain.report.finished += 1;
+                }
+            }
+            Effect::Loaded(request) => {
+                let views = &self.views;
+                self.clients.loaded(request, |model| views.get(model).map(Arc::clone));
+            }
+            Effect::Unloaded { request, was_loaded } => self.clients.unloaded(request, was_loaded),
+            Effect::Refused(request, refusal) => {
+                let was_in = self.clients.refused(request, refusal);
+                if let Some(drain) = self.drain.as_mut().filter(|_| was_in) {
+                    drain.report.refused += 1;
+                }
+            }
+            Effect::Note(note) => self.note(note),
+        }
+    }
+
+    fn say(&self, worker: WorkerId, message: ToWorker) {
+        if let Some(resident) = self.workers.get(&worker) {
+            resident.worker.say(message);
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, model: String) {
+        let Some(entry) = self.entries.get(&model) else { return };
+        let mut settings = entry.settings.clone();
+        if self.cpu_only.contains(&model) {
+            settings.gpu_layers = 0;
+        }
+        let load = LoadSpec {
+            path: entry.path.display().to_string(),
+            model_id: model.clone(),
+            settings,
+            chat_template: entry.chat_template.clone(),
+        };
+        tracing::info!(model, estimated_mb = entry.estimate.total_mb().round(), "loading");
+        let job = Job { worker, program: self.config.worker_program.clone(), load };
+        let worker_handle = Worker::start(job, self.spawner.clone(), self.reports.clone());
+        self.workers.insert(worker, Resident { worker: worker_handle, model, facts: WorkerFacts::default() });
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Loaded { model, worker } => {
+                self.counters.models_loaded.increment();
+                let memory_mb = self.views.get(&model).map_or(0.0, |view| view.held_mb());
+                let info = self.workers.get(&worker).and_then(|resident| resident.facts.info.as_ref());
+                let (load_ms, device) = info.map_or((0, "cpu".to_owned()), |info| (info.load_ms, info.device.clone()));
+                tracing::info!(model, load_ms, memory_mb = memory_mb.round(), device, "loaded");
+                self.tell(Event::ModelLoaded { model_id: model, memory_mb, load_ms, device });
+            }
+            Note::LoadFailed { model, reason } => {
+                self.counters.load_failures.increment();
+                tracing::warn!(model, reason, "load failed");
+                self.tell(Event::ModelFailed { model_id: model, reason });
+            }
+            Note::WorkerDied { model, reason } => {
+                self.counters.worker_deaths.increment();
+                tracing::warn!(model, reason, "worker died");
+                self.tell(Event::ModelFailed { model_id: model, reason });
+            }
+            Note::Unloaded { model, reason } => {
+                self.counters.models_unloaded.increment();
+                tracing::info!(model, reason, "unloaded");
+                self.tell(Event::ModelUnloaded { model_id: model, reason });
+            }
+            Note::Retried(request) => {
+                self.counters.retries.increment();
+                tracing::info!(request, "begins again in the next worker");
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.counters.events_dropped.increment();
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The one task that owns all mutable state. It takes messages from handles, reports from workers, catalogues from the scanner and
+//! the time; asks the lifecycle what to do; publishes what changed; and does it, in this order, so that whoever gets an answer sees
+//! its effect in the snapshot.
+
+mod clients;
+mod effects;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mms_protocol::generate::GenerateSpec;
+use mms_protocol::view::{MemoryView, ModelView};
+use mms_protocol::worker::RequestId;
+use mms_protocol::{Event, Refusal, Reply};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::catalogue::{Catalogue, IdleUnload, ModelEntry};
+use crate::config::ManagerConfig;
+use crate::counters::Counters;
+use crate::handle::{DrainReport, GenerateEvent};
+use crate::health::HealthBoard;
+use crate::lifecycle::{Ask, Facts, Input, Lifecycle, Memory, WorkerId, WorkerInput};
+use crate::memory::{MemoryFacts, MemoryProbe};
+use crate::snapshot::{Clock, Snapshot, WorkerFacts, view};
+use crate::worker::{Report, Spawner, Worker};
+use clients::Clients;
+
+/// While a model waits for memory, how often is looked whether others have given some back.
+const MEMORY_POLL: Duration = Duration::from_secs(1);
+
+/// What handles ask of the task. `request` was chosen by the handle, which can so take it back at any time.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Generate(Box<GenerateOrder>),
+    Load { request: RequestId, model: String, cpu_only: bool, reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>> },
+    Unload { request: RequestId, model: String, reply: oneshot::Sender<Result<Reply, Refusal>> },
+    Cancel(RequestId),
+    Drain { deadline: Duration, reply: oneshot::Sender<DrainReport> },
+}
+
+#[derive(Debug)]
+pub(crate) struct GenerateOrder {
+    pub(crate) request: RequestId,
+    pub(crate) model: String,
+    pub(crate) spec: GenerateSpec,
+    pub(crate) conversation_id: Option<String>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) arrived: Instant,
+    /// Unbounded, so that a slow reader holds up nobody; what can pile up in it is bounded by the request's `max_tokens`.
+    pub(crate) events: mpsc::UnboundedSender<GenerateEvent>,
+    /// Told once whether the request was let in.
+    pub(crate) accepted: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// What the task is made of at its start.
+pub(crate) struct Parts {
+    pub(crate) config: ManagerConfig,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) memory: MemoryFacts,
+    pub(crate) probe: MemoryProbe,
+    pub(crate) spawner: Spawner,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) board: Arc<HealthBoard>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) last_request: Arc<std::sync::atomic::AtomicU64>,
+}
+
+pub(crate) struct Task {
+    config: ManagerConfig,
+    policy: Arc<BTreeMap<String, String>>,
+    lifecycle: Lifecycle,
+    catalogue: Arc<Catalogue>,
+    /// The catalogue's entries, and those of models that are still resident after they left it.
+    entries: BTreeMap<String, Arc<ModelEntry>>,
+    views: BTreeMap<String, Arc<ModelView>>,
+    memory: MemoryFacts,
+    probe: MemoryProbe,
+    spawner: Spawner,
+    workers: HashMap<WorkerId, Resident>,
+    reports: mpsc::UnboundedSender<(WorkerId, Report)>,
+    clients: Clients,
+    cpu_only: BTreeSet<String>,
+    drain: Option<Drain>,
+    publisher: watch::Sender<Arc<Snapshot>>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    board: Arc<HealthBoard>,
+    events: mpsc::Sender<Event>,
+    last_request: Arc<std::sync::atomic::AtomicU64>,
+}
+
+struct Resident {
+    worker: Worker,
+    model: String,
+    facts: WorkerFacts,
+}
+
+struct Drain {
+    since: Instant,
+    replies: Vec<oneshot::Sender<DrainReport>>,
+    report: DrainReport,
+    killed: BTreeSet<WorkerId>,
+}
+
+/// What comes in besides messages.
+pub(crate) struct Sources {
+    pub(crate) inbox: mpsc::UnboundedReceiver<Message>,
+    pub(crate) reports: mpsc::UnboundedReceiver<(WorkerId, Report)>,
+    pub(crate) catalogues: watch::Receiver<Arc<Catalogue>>,
+}
+
+impl Task {
+    /// The task, and the snapshots that it will publish; the first is complete.
+    pub(crate) fn new(
+        parts: Parts,
+        reports: mpsc::UnboundedSender<(WorkerId, Report)>,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let memory = planned(&parts.config, &parts.memory);
+        let mut task = Self {
+            lifecycle: Lifecycle::new(parts.config.limits, memory),
+            policy: Arc::new(parts.config.routing.clone()),
+            config: parts.config,
+            catalogue: Arc::clone(&parts.catalogue),
+            entries: BTreeMap::new(),
+            views: BTreeMap::new(),
+            memory: parts.memory,
+            probe: parts.probe,
+            spawner: parts.spawner,
+            workers: HashMap::new(),
+            reports,
+            clients: Clients::default(),
+            cpu_only: BTreeSet::new(),
+            drain: None,
+            publisher,
+            clock: parts.clock,
+            counters: parts.counters,
+            board: parts.board,
+            events: parts.events,
+            last_request: parts.last_request,
+        };
+        task.on_catalogue(parts.catalogue);
+        (task, snapshots)
+    }
+
+    /// Runs until every handle is gone.
+    pub(crate) async fn run(mut self, mut sources: Sources) {
+        self.preload();
+        let mut memory_poll = tokio::time::interval(MEMORY_POLL);
+        memory_poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let timer = self.lifecycle.next_timer();
+            tokio::select! {
+                // What workers said comes first: nobody is called silent while his message lies here unread.
+                biased;
+                report = sources.reports.recv() => if let Some((worker, report)) = report {
+                    self.on_report(worker, report);
+                },
+                message = sources.inbox.recv() => match message {
+                    Some(message) => self.on_message(message),
+                    None => return,
+                },
+                Ok(()) = sources.catalogues.changed() => {
+                    let catalogue = Arc::clone(&sources.catalogues.borrow_and_update());
+                    self.on_catalogue(catalogue);
+                }
+                () = sleep_until(timer), if timer.is_some() => self.decide(Input::Tick),
+                _ = memory_poll.tick(), if self.lifecycle.is_waiting() => {
+                    self.look_at_memory();
+                    self.decide(Input::Tick);
+                }
+            }
+        }
+    }
+
+    /// Asks the lifecycle, publishes what changed, does what is to be done.
+    fn decide(&mut self, input: Input) {
+        let effects = self.lifecycle.handle(Instant::now(), input);
+        self.publish();
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.finish_drain();
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Generate(order) => {
+                let limit = self.config.limits.request_timeout;
+                let deadline = order.arrived + order.timeout.map_or(limit, |timeout| timeout.min(limit));
+                let ask = Ask { request: order.request, model: order.model.clone(), deadline };
+                let request = self.clients.add_generation(*order);
+                self.look_before_loading(&ask.model);
+                self.decide(Input::Generate(ask));
+                self.clients.accept(request);
+            }
+            Message::Load { request, model, cpu_only, reply } => {
+                if cpu_only {
+                    self.cpu_only.insert(model.clone());
+                } else {
+                    self.cpu_only.remove(&model);
+                }
+                self.clients.add_load(request, model.clone(), reply);
+                self.look_before_loading(&model);
+                self.decide(Input::Load(self.ask(request, model)));
+            }
+            Message::Unload { request, model, reply } => {
+                self.clients.add_unload(request, model.clone(), reply);
+                self.decide(Input::Unload(self.ask(request, model)));
+            }
+            Message::Cancel(request) => {
+                self.clients.forget(request);
+                self.decide(Input::Cancel(request));
+            }
+            Message::Drain { deadline, reply } => self.on_drain(deadline, reply),
+        }
+    }
+
+    fn ask(&self, request: RequestId, model: String) -> Ask {
+        Ask { request, model, deadline: Instant::now() + self.config.limits.request_timeout }
+    }
+
+    /// Loads what the configuration wants in memory from the start.
+    fn preload(&mut self) {
+        let wanted: Vec<String> =
+            self.entries.values().filter(|entry| entry.preload).map(|entry| entry.id.clone()).collect();
+        for model in wanted {
+            let request = self.last_request.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            self.clients.add_preload(request, model.clone());
+            self.decide(Input::Load(self.ask(request, model)));
+        }
+    }
+
+    fn on_report(&mut self, worker: WorkerId, report: Report) {
+        match report {
+            Report::Hello(hello) => {
+                if let Some(resident) = self.workers.get_mut(&worker) {
+                    resident.facts.pid = Some(hello.pid);
+                }
+                self.board.report("worker_program", true, true, format!("version {}", hello.version));
+                self.decide(Input::Worker(worker, WorkerInput::Alive));
+            }
+            Report::Info(info) => {
+                if let Some(resident) = self.workers.get_mut(&worker) {
+                    resident.facts.info = Some(*info);
+                }
+            }
+            Report::Input(WorkerInput::Gone(reason)) => {
+                if let Some(resident) = self.workers.remove(&worker) {
+                    tracing::info!(model = resident.model, reason, "worker gone");
+                    if let Some(drain) = &mut self.drain {
+                        drain.report.workers_ended += 1;
+                    }
+                }
+                self.look_at_memory();
+                self.decide(Input::Worker(worker, WorkerInput::Gone(reason)));
+            }
+            Report::Input(input) => self.decide(Input::Worker(worker, input)),
+        }
+    }
+
+    fn on_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        let facts = catalogue.entries().iter().map(|entry| self.facts(entry)).collect();
+        for entry in catalogue.entries() {
+            self.entries.insert(entry.id.clone(), Arc::clone(entry));
+        }
+        let broken = catalogue.entries().iter().filter(|entry| entry.broken.is_some()).count();
+        let mut detail = format!("{} models, {broken} broken", catalogue.entries().len());
+        for warning in catalogue.warnings() {
+            detail.push_str(&format!("; {warning}"));
+        }
+        self.board.report("catalogue", false, true, detail);
+        self.catalogue = catalogue;
+        self.views.clear();
+        self.decide(Input::Catalogue(facts));
+    }
+
+    fn facts(&self, entry: &ModelEntry) -> Facts {
+        Facts {
+            id: entry.id.clone(),
+            version: entry.fingerprint,
+            estimated_mb: entry.estimate.total_mb(),
+            slots: entry.settings.slots,
+            pinned: entry.pinned,
+            idle_unload: match entry.idle_unload {
+                None => self.config.idle_unload,
+                Some(IdleUnload::Never) => None,
+                Some(IdleUnload::After(after)) => Some(after),
+            },
+            broken: entry.broken.clone(),
+        }
+    }
+
+    /// Memory is looked at when it matters: before a load, after the end of a worker, and while somebody waits for it.
+    fn look_before_loading(&mut self, model: &str) {
+        if self.lifecycle.shown(model).is_some_and(|shown| shown.worker.is_none()) {
+            self.look_at_memory();
+        }
+    }
+
+    fn look_at_memory(&mut self) {
+        match self.probe.read() {
+            Ok(facts) => {
+                self.lifecycle.set_memory(planned(&self.config, &facts));
+                self.memory = facts;
+            }
+            Err(error) => tracing::warn!(%error, "the machine's memory cannot be read; the last figures stand"),
+        }
+    }
+
+    fn publish(&mut self) {
+        let changed = self.lifecycle.take_changed();
+        if changed.is_empty() && !self.views.is_empty() {
+            return;
+        }
+        let all = self.views.is_empty();
+        let ids: Vec<String> = if all { self.entries.keys().cloned().collect() } else { changed.into_iter().collect() };
+        for id in ids {
+            let (Some(shown), Some(entry)) = (self.lifecycle.shown(&id), self.entries.get(&id)) else {
+                self.entries.remove(&id);
+                self.views.remove(&id);
+                continue;
+            };
+            let worker = shown.worker.and_then(|worker| self.workers.get(&worker)).map(|resident| &resident.facts);
+            let view = view(entry, &shown, worker, self.config.idle_unload, &self.clock);
+            self.views.insert(id, Arc::new(view));
+        }
+        let memory = MemoryView {
+            device: "cpu".to_owned(),
+            total_mb: self.memory.total_mb,
+            budget_mb: self.config.memory.budget_mb(&self.memory),
+            used_mb: self.lifecycle.used_mb(),
+        };
+        let mut snapshot = Snapshot {
+            models: self.views.values().cloned().collect(),
+            entries: self.catalogue.entries().to_vec(),
+            memory,
+            policy: Arc::clone(&self.policy),
+            effective_policy: BTreeMap::new(),
+            draining: self.lifecycle.is_draining(),
+        };
+        snapshot.effective_policy = snapshot.route(|routing| routing.effective());
+        self.publisher.send_replace(Arc::new(snapshot));
+    }
+
+    fn on_drain(&mut self, deadline: Duration, reply: oneshot::Sender<DrainReport>) {
+        let now = Instant::now();
+        let drain = self.drain.get_or_insert_with(|| Drain {
+            since: now,
+            replies: Vec::new(),
+            report: DrainReport::default(),
+            killed: BTreeSet::new(),
+        });
+        drain.replies.push(reply);
+        let (requests, workers) = self.lifecycle.open();
+        tracing::info!(requests, workers, "draining");
+        self.views.clear();
+        self.decide(Input::Drain { deadline: now + deadline });
+    }
+
+    fn finish_drain(&mut self) {
+        if let Some(drain) = &mut self.drain
+            && self.lifecycle.is_empty()
+        {
+            let report =
+                DrainReport { took: drain.since.elapsed(), workers_killed: drain.killed.len() as u64, ..drain.report };
+            for reply in drain.replies.drain(..) {
+                // Whoever asked may have left.
+                _ = reply.send(report);
+            }
+        }
+    }
+}
+
+fn planned(config: &ManagerConfig, facts: &MemoryFacts) -> Memory {
+    Memory { budget_mb: config.memory.budget_mb(facts), available_mb: config.memory.headroom_mb(facts) }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

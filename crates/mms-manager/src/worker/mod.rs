@@ -1,0 +1,317 @@
+//! One worker process and its socket. A [`Worker`] is a task of its own that starts the program, talks to it, watches it, and reports
+//! to the manager's task; the last report is always [`WorkerInput::Gone`], after the process has been waited for.
+
+mod process;
+mod spawner;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use mms_protocol::worker::{LoadSpec, LoadedInfo, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToHost, ToWorker, WorkerHello};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, ChildStderr};
+use tokio::sync::mpsc;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+use crate::lifecycle::{Finish, Said, WorkerId, WorkerInput};
+use crate::memory::measure;
+
+pub use process::ending;
+pub use spawner::Spawner;
+
+/// Lines of a worker's stderr that are kept for the reason of its end.
+const LINES_KEPT: usize = 20;
+/// What the socket and stderr of a process that has ended get to be read to their end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often a resident worker's memory is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// What a worker reports.
+#[derive(Debug)]
+pub enum Report {
+    /// It agreed on the protocol.
+    Hello(Box<WorkerHello>),
+    /// It loaded the model; an input for the lifecycle follows.
+    Info(Box<LoadedInfo>),
+    /// For the lifecycle.
+    Input(WorkerInput),
+}
+
+/// Which worker, and what it reports.
+pub type Reports = mpsc::UnboundedSender<(WorkerId, Report)>;
+
+/// How to start a worker and what to load.
+#[derive(Debug)]
+pub struct Job {
+    /// Its name.
+    pub worker: WorkerId,
+    /// The `mms-worker` program.
+    pub program: PathBuf,
+    /// What to load.
+    pub load: LoadSpec,
+}
+
+/// The way to a running worker. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Worker {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Say(ToWorker),
+    Kill,
+}
+
+impl Worker {
+    /// Starts the task of a worker. The queues on the way are unbounded and yet bounded: towards the worker by the requests
+    /// that the lifecycle hands over, towards the manager by the tokens of those requests.
+    pub fn start(job: Job, spawner: Spawner, reports: Reports) -> Self {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(run(job, spawner, reports, inbox));
+        Self { commands }
+    }
+
+    /// Sends a message. A worker that is gone does not miss it: its end is reported in its own time.
+    pub fn say(&self, message: ToWorker) {
+        _ = self.commands.send(Command::Say(message));
+    }
+
+    /// Ends the process by force.
+    pub fn kill(&self) {
+        _ = self.commands.send(Command::Kill);
+    }
+}
+
+/// A worker's fault that ends it, as the reason to be shown.
+struct Fault(String);
+
+async fn run(job: Job, spawner: Spawner, reports: Reports, inbox: mpsc::UnboundedReceiver<Command>) {
+    let worker = job.worker;
+    let report = |input| _ = reports.send((worker, Report::Input(input)));
+    let (child, socket) = match spawner.spawn(&job.program).await {
+        Ok(started) => started,
+        Err(error) => {
+            let reason = format!("cannot start the worker program {}: {error}", job.program.display());
+            report(WorkerInput::LoadFailed(reason.clone()));
+            return report(WorkerInput::Gone(reason));
+        }
+    };
+    let reason = Attendant::new(job, child, socket, reports.clone()).attend(inbox).await;
+    report(WorkerInput::Gone(reason));
+}
+
+/// Looks after one running process.
+struct Attendant {
+    job: Job,
+    child: Child,
+    pid: u32,
+    read: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
+    /// Writing has a task of its own: a worker that reads nothing must not stop us from listening and killing.
+    write: Option<mpsc::UnboundedSender<ToWorker>>,
+    stderr: Option<tokio::task::JoinHandle<VecDeque<String>>>,
+    reports: Reports,
+    resident: bool,
+}
+
+impl Attendant {
+    fn new(job: Job, mut child: Child, socket: UnixStream, reports: Reports) -> Self {
+        let pid = child.id().unwrap_or_default();
+        let (read, write) = socket.into_split();
+        let (outbox, queue) = mpsc::unbounded_channel();
+        tokio::spawn(write_all(FramedWrite::new(write, codec()), queue));
+        let model = job.load.model_id.clone();
+        let stderr = child.stderr.take().map(|stderr| tokio::spawn(read_stderr(stderr, model, pid)));
+        Self {
+            job,
+            child,
+            pid,
+            read: FramedRead::new(read, codec()),
+            write: Some(outbox),
+            stderr,
+            reports,
+            resident: false,
+        }
+    }
+
+    /// Serves until the process is gone; returns how it ended.
+    async fn attend(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) -> String {
+        self.say(ToWorker::Hello { protocol_version: PROTOCOL_VERSION });
+        let mut measure_timer = tokio::time::interval_at(tokio::time::Instant::now() + MEASURE_EVERY, MEASURE_EVERY);
+        let mut fault: Option<Fault> = None;
+        let status = loop {
+            tokio::select! {
+                frame = self.read.next(), if fault.is_none() => {
+                    let result = match frame {
+                        Some(Ok(frame)) => self.on_frame(&frame),
+                        Some(Err(error)) => Err(Fault(format!("its socket failed: {error}"))),
+                        None => Err(Fault(String::new())),
+                    };
+                    if let Err(found) = result {
+                        // Without a socket it is of no use, whatever it still does. An end by itself is under way mostly.
+                        if !found.0.is_empty() {
+                            self.kill();
+                        }
+                        fault = Some(found);
+                    }
+                }
+                command = inbox.recv() => match command {
+                    Some(Command::Say(message)) => self.say(message),
+                    Some(Command::Kill) => self.kill(),
+                    None => {
+                        self.kill();
+                        break self.child.wait().await;
+                    }
+                },
+                status = self.child.wait() => break status,
+                () = tokio::time::sleep(LAST_WORDS), if matches!(&fault, Some(Fault(why)) if why.is_empty()) => {
+                    fault = Some(Fault("it closed its socket but did not end".to_owned()));
+                    self.kill();
+                }
+                _ = measure_timer.tick(), if self.resident => self.measure(),
+            }
+        };
+        self.write = None;
+        let silent = fault.is_none();
+        while silent && let Ok(Some(Ok(frame))) = tokio::time::timeout(LAST_WORDS, self.read.next()).await {
+            if let Err(found) = self.on_frame(&frame) {
+                fault = Some(found);
+                break;
+            }
+        }
+        let lines = match self.stderr.take() {
+            Some(task) => tokio::time::timeout(LAST_WORDS, task).await.ok().and_then(Result::ok).unwrap_or_default(),
+            None => VecDeque::new(),
+        };
+        let fault = fault.map(|Fault(why)| why).filter(|why| !why.is_empty());
+        ending(status, fault, &lines)
+    }
+
+    fn say(&self, message: ToWorker) {
+        if let Some(write) = &self.write {
+            // The writer ends when the socket breaks; that is found by reading.
+            _ = write.send(message);
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Err(error) = self.child.start_kill() {
+            tracing::warn!(pid = self.pid, model = self.job.load.model_id, %error, "cannot kill the worker");
+        }
+    }
+
+    fn measure(&self) {
+        // A process that has just ended cannot be measured; its end is seen at once.
+        if let Ok(residency) = measure(self.pid) {
+            self.input(WorkerInput::Measured(residency.total_mb));
+        }
+    }
+
+    fn input(&self, input: WorkerInput) {
+        _ = self.reports.send((self.job.worker, Report::Input(input)));
+    }
+
+    fn on_frame(&mut self, frame: &[u8]) -> Result<(), Fault> {
+        let message: ToHost = serde_json::from_slice(frame)
+            .map_err(|error| Fault(format!("it sent a message that cannot be read: {error}")))?;
+        let input = match message {
+            ToHost::Hello(hello) => return self.on_hello(hello),
+            ToHost::Loading { fraction } => WorkerInput::Progress(fraction),
+            ToHost::Loaded(info) => {
+                self.resident = true;
+                let measured_mb = measure(self.pid).ok().map(|residency| residency.total_mb);
+                let slots = info.slots;
+                _ = self.reports.send((self.job.worker, Report::Info(Box::new(info))));
+                WorkerInput::Loaded { slots, measured_mb }
+            }
+            ToHost::LoadFailed { reason } => WorkerInput::LoadFailed(reason),
+            ToHost::Started { id, prompt_tokens, cached_tokens } => {
+                WorkerInput::Says(id, Said::Started { prompt_tokens, cached_tokens })
+            }
+            ToHost::Text { id, text, tokens: _ } => WorkerInput::Says(id, Said::Text(text)),
+            ToHost::Finished { id, reason, usage, timings } => {
+                WorkerInput::Says(id, Said::Finished(Finish { reason, usage, timings }))
+            }
+            ToHost::Failed { id, failure } => WorkerInput::Says(id, Said::Failed(failure)),
+            ToHost::Heartbeat { .. } => WorkerInput::Alive,
+        };
+        self.input(input);
+        Ok(())
+    }
+
+    fn on_hello(&mut self, hello: WorkerHello) -> Result<(), Fault> {
+        if hello.protocol_version != PROTOCOL_VERSION {
+            let reason = format!(
+                "the worker program {} (version {}) speaks protocol {}, this server speaks {PROTOCOL_VERSION}; install both from \
+                 the same release",
+                self.job.program.display(),
+                hello.version,
+                hello.protocol_version
+            );
+            self.input(WorkerInput::LoadFailed(reason.clone()));
+            return Err(Fault(reason));
+        }
+        tracing::info!(
+            pid = hello.pid,
+            model = self.job.load.model_id,
+            version = hello.version,
+            system = hello.system_info,
+            "worker started"
+        );
+        _ = self.reports.send((self.job.worker, Report::Hello(Box::new(hello))));
+        self.say(ToWorker::Load(self.job.load.clone()));
+        Ok(())
+    }
+}
+
+/// Frames as both sides agreed on.
+pub(crate) fn codec() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().big_endian().length_field_length(4).max_frame_length(MAX_FRAME_BYTES).new_codec()
+}
+
+async fn write_all(
+    mut sink: FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
+    mut queue: mpsc::UnboundedReceiver<ToWorker>,
+) {
+    while let Some(message) = queue.recv().await {
+        let frame = match serde_json::to_vec(&message) {
+            Ok(frame) => Bytes::from(frame),
+            Err(error) => {
+                tracing::error!(%error, "a message to a worker cannot be written as JSON");
+                return;
+            }
+        };
+        if let Err(error) = sink.send(frame).await {
+            tracing::debug!(%error, "a worker's socket is closed");
+            return;
+        }
+    }
+}
+
+async fn read_stderr(stderr: ChildStderr, model: String, pid: u32) -> VecDeque<String> {
+    let mut kept = VecDeque::with_capacity(LINES_KEPT);
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return kept,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if text.is_empty() {
+                    continue;
+                }
+                tracing::debug!(target: "mms_worker", pid, model, "{text}");
+                if kept.len() == LINES_KEPT {
+                    kept.pop_front();
+                }
+                kept.push_back(text);
+            }
+        }
+    }
+}
