@@ -52,15 +52,12 @@ pub(crate) fn take_notes() -> Notes {
 }
 
 fn llama_line(level: LogLevel, line: &str) {
-    if level == LogLevel::Error || line.contains(": size = ") {
-        if let Ok(mut notes) = NOTES.lock() {
-            match cache_mib(line) {
-                Some(mib) => notes.cache_mib += mib,
-                None if level == LogLevel::Error && notes.errors.len() < MOST_ERRORS => {
-                    notes.errors.push(line.to_owned())
-                }
-                None => {}
-            }
+    let is_note = level == LogLevel::Error || line.contains(": size = ");
+    if is_note && let Ok(mut notes) = NOTES.lock() {
+        match cache_mib(line) {
+            Some(mib) => notes.cache_mib += mib,
+            None if level == LogLevel::Error && notes.errors.len() < MOST_ERRORS => notes.errors.push(line.to_owned()),
+            None => {}
         }
     }
     match level {

@@ -31,10 +31,11 @@ Environment:
   MMS_WORKER_LOG_FORMAT  plain or json [plain]
 
 Exit codes:
-  0  the host ended the worker, or is gone
-  2  wrong arguments, or standard input is not a socket
-  3  the model could not be loaded (the host was told why)
-  4  the host speaks another version of the worker protocol, or not the protocol
+  0    the host ended the worker, or is gone
+  2    wrong arguments, or standard input is not a socket
+  3    the model could not be loaded (the host was told why)
+  4    the host speaks another version of the worker protocol, or not the protocol
+  101  the worker is at fault (its log says how)
 ";
 
 /// Wrong arguments, or not started by `mms`.

@@ -55,6 +55,8 @@ const STEP_ALONE: Duration = Duration::from_millis(1500);
 /// Prompt tokens in a step before anything was measured, and the fewest ever: below that, prefill becomes inefficient.
 const FIRST_PREFILL: usize = 128;
 const LEAST_PREFILL: usize = 32;
+/// With fewer prompt tokens than this, the time of a step says little about prompts.
+const LEAST_MEASURED: usize = 16;
 
 /// How fast this machine computes prompts with this model.
 #[derive(Debug, Default)]
@@ -65,7 +67,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// Takes note of a step with `prefill` tokens of prompts among `tokens`.
     pub(crate) fn record(&mut self, tokens: usize, prefill: usize, took: Duration) {
-        if prefill < LEAST_PREFILL.min(16) {
+        if prefill < LEAST_MEASURED {
             return;
         }
         let now = took.as_secs_f64() / tokens as f64;

@@ -196,6 +196,17 @@ impl Drop for Pool {
     }
 }
 
+/// Whether the model answers text by continuing it, which is all that a [`Context`] is used for.
+pub(crate) fn continues_text(model: &LlamaModel) -> bool {
+    let model = model_pointer(model);
+    // SAFETY: the pointer is valid while the model is borrowed; the three functions only read.
+    unsafe {
+        ll::llama_model_has_decoder(model)
+            && !ll::llama_model_has_encoder(model)
+            && !ll::llama_model_is_diffusion(model)
+    }
+}
+
 /// The pointer inside a [`LlamaModel`], which `llama-cpp-2` keeps to itself.
 fn model_pointer(model: &LlamaModel) -> *mut ll::llama_model {
     const { assert!(size_of::<LlamaModel>() == size_of::<*mut ll::llama_model>()) };

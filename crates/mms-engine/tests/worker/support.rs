@@ -92,6 +92,17 @@ impl Host {
         self.send_raw(&body);
     }
 
+    /// Sends several messages in one write, so that the worker finds them all at once.
+    pub(crate) fn send_all(&mut self, messages: &[ToWorker]) {
+        let mut bytes = Vec::new();
+        for message in messages {
+            let body = serde_json::to_vec(message).expect("a message");
+            bytes.extend(u32::try_from(body.len()).expect("a short message").to_be_bytes());
+            bytes.extend(body);
+        }
+        self.socket.write_all(&bytes).expect("the worker reads");
+    }
+
     pub(crate) fn send_raw(&mut self, body: &[u8]) {
         let length = u32::try_from(body.len()).expect("a short message");
         self.socket.write_all(&[&length.to_be_bytes(), body].concat()).expect("the worker reads");
