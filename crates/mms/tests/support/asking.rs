@@ -9,38 +9,38 @@ use serde_json::{Value, json};
 use crate::support::{PATIENCE, Server};
 
 /// One request of a client that comes, asks and goes.
-pub async fn ask(endpoint: &str, request: &Value) -> Value {
+pub(crate) async fn ask(endpoint: &str, request: &Value) -> Value {
     let mut client = Client::connect(endpoint, PATIENCE).await.unwrap();
     client.send_json("request", request).await.unwrap()
 }
 
 /// The server still does what it is there for.
-pub async fn answers(server: &Server) {
+pub(crate) async fn answers(server: &Server) {
     let reply = ask(&server.main, &json!({"action": "ping"})).await;
     assert_eq!(reply["status"], "success", "{reply}");
 }
 
 /// The catalogue's entry of a model; `null`: there is none.
-pub async fn model(server: &Server, id: &str) -> Value {
+pub(crate) async fn model(server: &Server, id: &str) -> Value {
     let reply = ask(&server.main, &json!({"action": "list_models"})).await;
     let models = reply["models"].as_array().unwrap();
     models.iter().find(|model| model["model_id"] == id).cloned().unwrap_or(Value::Null)
 }
 
 /// Loads a model; gives the process of its worker.
-pub async fn load(server: &Server, id: &str) -> u32 {
+pub(crate) async fn load(server: &Server, id: &str) -> u32 {
     let reply = ask(&server.main, &json!({"action": "load_model", "model": id})).await;
     assert_eq!(reply["status"], "success", "{reply}\nserver log:\n{}", server.log());
     worker_pid(server, id).await.expect("a loaded model has a worker")
 }
 
 /// The process of a model's worker.
-pub async fn worker_pid(server: &Server, id: &str) -> Option<u32> {
+pub(crate) async fn worker_pid(server: &Server, id: &str) -> Option<u32> {
     model(server, id).await["worker_pid"].as_u64().map(|pid| pid as u32)
 }
 
 /// A short answer of this model.
-pub async fn generates(server: &Server, id: &str) {
+pub(crate) async fn generates(server: &Server, id: &str) {
     let request =
         json!({"action": "generate_text", "model": id, "prompt": "Hello!", "max_tokens": 8, "temperature": 0});
     let reply = ask(&server.main, &request).await;
@@ -49,7 +49,7 @@ pub async fn generates(server: &Server, id: &str) {
 }
 
 /// A generation that ends only after `max_tokens`: so hot that the end of the answer is one token among many.
-pub fn long(number: usize, max_tokens: u32) -> Value {
+pub(crate) fn long(number: usize, max_tokens: u32) -> Value {
     json!({
         "action": "generate", "prompt": "Tell me about models.", "request_id": number, "max_tokens": max_tokens,
         "temperature": 5, "top_k": 0, "top_p": 1, "min_p": 0, "seed": number,
@@ -57,14 +57,14 @@ pub fn long(number: usize, max_tokens: u32) -> Value {
 }
 
 /// Requests running or waiting in all models.
-pub async fn requests(server: &Server) -> u64 {
+pub(crate) async fn requests(server: &Server) -> u64 {
     let reply = ask(&server.main, &json!({"action": "list_models"})).await;
     let models = reply["models"].as_array().unwrap();
     models.iter().map(|m| m["active_requests"].as_u64().unwrap() + m["queued_requests"].as_u64().unwrap()).sum()
 }
 
 /// Waits until `condition` holds; only a hang takes as long as patience.
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !condition().await {
         assert!(begun.elapsed() < PATIENCE, "never came: {what}");

@@ -1,0 +1,34 @@
+//! The tests in `tests/python`: pyzmq and the `openai` package, the clients that users have, against real servers.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::Server;
+
+#[test]
+fn pyzmq_and_openai() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python = root.join(".venv/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run scripts/setup-test.sh (`make test` does it first), which installs pyzmq, openai and pytest",
+        python.display()
+    );
+    let suite = Server::start("");
+    let legacy = Server::start_in(tempfile::tempdir().unwrap(), &["--profile", "legacy"]);
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest"]).current_dir(&root);
+    for (name, server) in [("SUITE", &suite), ("LEGACY", &legacy)] {
+        for (part, address) in [("MAIN", &server.main), ("HEALTH", &server.health), ("HTTP", &server.http)] {
+            pytest.env(format!("MMS_TEST_{name}_{part}"), address);
+        }
+    }
+    let output = pytest.output().unwrap();
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{printed}");
+    assert!(output.status.success(), "pytest: {}\n{printed}\nserver log:\n{}", output.status, suite.log());
+    suite.stop();
+    legacy.stop();
+}
