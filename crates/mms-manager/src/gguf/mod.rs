@@ -17,6 +17,8 @@ mod tensors;
 mod types;
 
 #[cfg(test)]
+pub(crate) mod builder;
+#[cfg(test)]
 mod tests;
 
 use std::fs::{self, File};

@@ -111,3 +111,78 @@ impl Shape {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mms_protocol::worker::EngineSettings;
+    use proptest::prelude::*;
+
+    use super::{Estimate, context_of, estimate};
+    use crate::gguf::builder::{Builder, Meta};
+    use crate::gguf::{Header, PerLayer};
+
+    fn header(builder: &Builder) -> Header {
+        let file = builder.file();
+        Header::parse(file.as_slice(), file.len() as u64).unwrap()
+    }
+
+    /// Llama 3.1 8B: 32 layers, 32 heads, 8 for keys and values, width 128; 4096 × 4 tokens of f16 are 2 GiB.
+    #[test]
+    fn the_kv_cache_of_a_known_model() {
+        let llama = Builder::llama()
+            .key("llama.context_length", 131_072)
+            .key("llama.block_count", 32)
+            .key("llama.embedding_length", 4096)
+            .key("llama.feed_forward_length", 14_336)
+            .key("llama.attention.head_count", 32)
+            .key("llama.attention.head_count_kv", 8);
+        let estimated = estimate(&header(&llama), &EngineSettings::default());
+        assert_eq!((estimated.n_ctx, estimated.kv_mb), (4096, 2048.0));
+        let wide = llama.clone().key("llama.attention.key_length", 256).key("llama.attention.value_length", 256);
+        assert_eq!(estimate(&header(&wide), &EngineSettings::default()).kv_mb, 4096.0);
+        let few = vec![Meta::U32(8), Meta::U32(0)];
+        let hybrid = llama.clone().key("llama.attention.head_count_kv", Meta::List(4, few));
+        assert_eq!(estimate(&header(&hybrid), &EngineSettings::default()).kv_mb, 64.0, "one layer of 32 has attention");
+        let one = EngineSettings { context_length: 1000, slots: 1, ..EngineSettings::default() };
+        assert_eq!(estimate(&header(&llama), &one).kv_mb, 128.0, "1000 tokens take 1024 cells");
+    }
+
+    #[test]
+    fn the_context_is_the_configured_one_or_a_sensible_one() {
+        let small = header(&Builder::llama());
+        let settings = |context_length| EngineSettings { context_length, ..EngineSettings::default() };
+        assert_eq!(context_of(&small, &settings(0)), 512);
+        assert_eq!(context_of(&small, &settings(9000)), 9000);
+        assert_eq!(context_of(&Header { context_length: None, ..small.clone() }, &settings(0)), 4096);
+        assert_eq!(context_of(&Header { context_length: Some(0), ..small }, &settings(0)), 1);
+    }
+
+    fn is_sane(estimated: &Estimate) -> bool {
+        let parts = [estimated.weights_mb, estimated.kv_mb, estimated.compute_mb, estimated.process_mb];
+        parts.iter().all(|part| part.is_finite() && *part >= 0.0) && estimated.total_mb() > 0.0
+    }
+
+    proptest! {
+        #[test]
+        fn any_figures_give_a_number(
+            figures in proptest::collection::vec(proptest::option::of(any::<u32>()), 7),
+            each in proptest::collection::vec(any::<u32>(), 0..40),
+            settings in (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>()),
+        ) {
+            let strange = Header {
+                context_length: figures[0],
+                block_count: figures[1],
+                embedding_length: figures[2],
+                head_count: figures[3].map(PerLayer::All),
+                head_count_kv: figures[4].map(|_| PerLayer::Each(each)),
+                key_length: figures[5],
+                value_length: figures[6],
+                vocab_size: figures[0].map(u64::from),
+                ..header(&Builder::llama())
+            };
+            let (context_length, slots, batch_size, ubatch_size) = settings;
+            let settings = EngineSettings { context_length, slots, batch_size, ubatch_size, ..EngineSettings::default() };
+            prop_assert!(is_sane(&estimate(&strange, &settings)));
+        }
+    }
+}

@@ -128,7 +128,8 @@ impl Scanner {
         let state = match &fresh.content {
             Ok(header) if fresh.changing => FileState::Writing { needs: Some(header.file_bytes) },
             Ok(header) => FileState::Whole(Arc::clone(header)),
-            Err(error) if error.is_incomplete() && (fresh.changing || warm) => FileState::Writing {
+            // One that is filled in any order looks like anything until it is whole.
+            Err(error) if fresh.changing || (error.is_incomplete() && warm) => FileState::Writing {
                 needs: match error {
                     GgufError::TensorsTruncated { needs, .. } => Some(*needs),
                     _ => None,
