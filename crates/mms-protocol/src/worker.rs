@@ -180,7 +180,7 @@ pub struct EngineSettings {
     pub batch_size: u32,
     /// Most tokens llama.cpp computes at once, 1 to `batch_size`. Default 512.
     pub ubatch_size: u32,
-    /// Threads for decoding; 0: one for each core. Default 0.
+    /// Threads for decoding; 0: one for each core, fewer for models of less than 32 MiB for each core. Default 0.
     pub threads: u32,
     /// Threads for prefill; 0: as `threads`. Default 0.
     pub threads_batch: u32,
