@@ -1,4 +1,5 @@
 //! The tests in `tests/python`: pyzmq and the `openai` package, the clients that users have, against real servers.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod support;
 

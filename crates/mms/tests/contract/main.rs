@@ -1,5 +1,6 @@
 //! Every case of `contract/` sent to a real server by the suite's own client, on both profiles. pyzmq sends the same cases in
 //! `tests/python/test_contract.py`.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod matching;
 #[path = "../support/mod.rs"]

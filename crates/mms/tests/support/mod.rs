@@ -1,6 +1,6 @@
 //! A real server for a test: the built `mms` with the built `mms-worker`, on free ports of loopback, in a folder of its own, ended
 //! with the test. `Server::start("")` is all that most tests need.
-#![expect(dead_code, reason = "each test file uses a part of it")]
+#![expect(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

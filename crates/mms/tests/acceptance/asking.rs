@@ -1,5 +1,4 @@
 //! Asking a server under test through its main port, as its users do.
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use std::time::{Duration, Instant};
 

@@ -1,14 +1,10 @@
 //! Many clients at once, half of which vanish in the middle: the others have their answers, and no work is left behind.
 
-#[path = "support/asking.rs"]
-mod asking;
-mod support;
-
 use std::time::Duration;
 
-use asking::{ask, eventually, long, requests};
+use crate::asking::{ask, eventually, long, requests};
+use crate::support::{PATIENCE, Server};
 use mms_client::Client;
-use support::{PATIENCE, Server};
 use tokio::task::JoinSet;
 
 const CLIENTS: usize = 200;
@@ -44,14 +40,14 @@ async fn two_hundred_clients_half_of_which_vanish() {
         done.unwrap();
     }
     eventually("no request is left", async || requests(&server).await == 0).await;
-    asking::generates(&server, "mms-demo").await;
+    crate::asking::generates(&server, "mms-demo").await;
     server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_of_peers_that_left_ends() {
     let server = Server::start("[engine]\nslots = 2\n");
-    asking::load(&server, "mms-demo").await;
+    crate::asking::load(&server, "mms-demo").await;
     let mut clients = JoinSet::new();
     for number in 0..16 {
         let endpoint = server.main.clone();
@@ -62,6 +58,6 @@ async fn work_of_peers_that_left_ends() {
     eventually("no request is left", async || requests(&server).await == 0).await;
     let stats = ask(&server.main, &serde_json::json!({"action": "get_stats"})).await;
     assert!(stats["metrics"]["generations"].as_u64().unwrap() < 16, "all were finished, none was cancelled: {stats}");
-    asking::generates(&server, "mms-demo").await;
+    crate::asking::generates(&server, "mms-demo").await;
     server.stop();
 }

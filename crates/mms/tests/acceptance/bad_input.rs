@@ -1,17 +1,13 @@
 //! Whatever a peer sends, or stops sending, everybody else is served: each bad input is followed by a ping that is answered. The
 //! smaller kinds are cases of `contract/`.
 
-#[path = "support/asking.rs"]
-mod asking;
-mod support;
-
 use std::net::SocketAddr;
 
-use asking::{answers, ask};
+use crate::asking::{answers, ask};
+use crate::support::{PATIENCE, Server};
 use bytes::Bytes;
 use mms_client::{Client, HttpClient};
 use serde_json::{Value, json};
-use support::{PATIENCE, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

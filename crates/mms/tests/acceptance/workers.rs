@@ -1,17 +1,13 @@
 //! Workers that are killed, whatever they were doing: every request has its answer, and the next one is served by a new worker.
 
-#[path = "support/asking.rs"]
-mod asking;
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 
-use asking::{answers, ask, eventually, generates, load, long, model, requests, worker_pid};
+use crate::asking::{answers, ask, eventually, generates, load, long, model, requests, worker_pid};
+use crate::support::{self, PATIENCE, Server, send};
 use futures::StreamExt;
 use mms_client::HttpClient;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{PATIENCE, Server, send};
 use tokio::task::JoinSet;
 
 const MODEL: &str = "mms-demo";

@@ -1,15 +1,11 @@
 //! Model files that come, go and change while the server runs: the catalogue follows without a restart, broken files are listed with
 //! the reason, and nobody else is disturbed.
 
-#[path = "support/asking.rs"]
-mod asking;
-mod support;
-
 use std::path::{Path, PathBuf};
 
-use asking::{answers, ask, eventually, generates, load, model};
+use crate::asking::{answers, ask, eventually, generates, load, model};
+use crate::support::Server;
 use serde_json::json;
-use support::Server;
 
 const CONFIG: &str = "[models]\nrescan_s = 0.2\n";
 

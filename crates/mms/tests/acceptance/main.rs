@@ -1,0 +1,10 @@
+//! Acceptance tests over real sockets: the built `mms`, the built `mms-worker`, the built-in model. A server of its own for each test.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod asking;
+mod bad_input;
+mod clients;
+mod files;
+#[path = "../support/mod.rs"]
+mod support;
+mod workers;
