@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use mms_protocol::{ErrorCode, Refusal, json};
 use serde_json::{Map, Value};
 
@@ -14,6 +14,8 @@ use crate::gateway::panicked;
 
 /// Longer bodies are parsed away from the threads that serve connections.
 const PARSE_INLINE: usize = 256 << 10;
+/// Most bytes over the limit that are read past before the connection is given up instead.
+const MAX_DRAINED: u64 = 256 << 20;
 
 /// How much a body may hold, and how long it may take.
 #[derive(Debug, Clone, Copy)]
@@ -46,33 +48,44 @@ pub(super) async fn object(request: Request, limits: BodyLimits) -> Result<Map<S
 
 async fn read(headers: &HeaderMap, body: Body, limits: BodyLimits) -> Result<Bytes, Refusal> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > limits.bytes) {
-        return Err(too_large(announced, limits.bytes));
-    }
-    let limit = usize::try_from(limits.bytes).unwrap_or(usize::MAX);
-    match tokio::time::timeout(limits.time, Limited::new(body, limit).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large(None, limits.bytes)),
-        Ok(Err(error)) => {
-            Err(Refusal::new(ErrorCode::InvalidRequest, format!("the request's body could not be read: {error}")))
-        }
-        Err(_) => {
-            let text = format!("the request's body was not complete within {} ms", limits.time.as_millis());
-            Err(Refusal::new(ErrorCode::Timeout, text))
+    let most = limits.bytes.saturating_add(MAX_DRAINED);
+    let asks_first = headers.contains_key(header::EXPECT);
+    match announced {
+        Some(bytes) if bytes > most || (bytes > limits.bytes && asks_first) => Err(too_large(bytes, limits.bytes)),
+        Some(_) | None => {
+            tokio::time::timeout(limits.time, collect(body, limits.bytes, most)).await.unwrap_or_else(|_| {
+                let text = format!("the request's body was not complete within {} ms", limits.time.as_millis());
+                Err(Refusal::new(ErrorCode::Timeout, text))
+            })
         }
     }
 }
 
-fn too_large(announced: Option<u64>, limit: u64) -> Refusal {
-    let refusal = match announced {
-        Some(bytes) => Refusal::new(
-            ErrorCode::TooLarge,
-            format!("the body of {bytes} bytes is larger than the limit of {limit} bytes"),
-        )
-        .with("bytes", bytes),
-        None => Refusal::new(ErrorCode::TooLarge, format!("the body is larger than the limit of {limit} bytes")),
-    };
-    refusal.with("limit_bytes", limit)
+/// The whole body. One over the limit is read past, up to `most` bytes: a client that is still sending would otherwise see a broken
+/// connection instead of the refusal.
+async fn collect(mut body: Body, limit: u64, most: u64) -> Result<Bytes, Refusal> {
+    let mut kept = BytesMut::new();
+    let mut total: u64 = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Refusal::new(ErrorCode::InvalidRequest, format!("the request's body could not be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        total += data.len() as u64;
+        if total > most {
+            break;
+        } else if total > limit {
+            kept = BytesMut::new();
+        } else {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if total > limit { Err(too_large(total, limit)) } else { Ok(kept.freeze()) }
+}
+
+fn too_large(bytes: u64, limit: u64) -> Refusal {
+    let text = format!("the body of {bytes} bytes is larger than the limit of {limit} bytes");
+    Refusal::new(ErrorCode::TooLarge, text).with("bytes", bytes).with("limit_bytes", limit)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,0 +1,10 @@
+//! The front doors through real sockets, in front of a real manager; tests of generation have the built-in model and a real worker.
+
+mod generation;
+mod health_port;
+mod http;
+mod limits;
+mod native;
+mod openai;
+mod support;
+mod zmq;
