@@ -132,7 +132,7 @@ pub(crate) async fn exchange_ready<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Metadata, HandshakeError> {
     let mut ready = Outbox::default();
     ready.push_command(&ours.ready());
-    let mut held = Held::new(ready.chunk().to_vec(), side, link);
+    let mut held = Held::new(ready.copy_to_bytes(ready.remaining()).into(), side, link);
     loop {
         match link.decode()? {
             Some(Item::Command(Command::Ready(metadata))) => {

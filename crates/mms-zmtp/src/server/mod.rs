@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! accept ─▶ slot free? ─ yes ─▶ handshake ─▶ connection loop ─▶ closed
-//!               └─ no ─▶ greeting + ERROR "too many connections" ─▶ closed
+//!               └─ no ─▶ somebody dawdles in its handshake and gives way, or: greeting + ERROR "too many connections" ─▶ closed
 //! ```
 
 mod connection;
@@ -171,12 +171,9 @@ impl<H: Handler> Server<H> {
         let mut link = Link::new(stream, &incoming.already_read, options.limits.max_command);
         let Some(slot) = slots.take().await else {
             link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
-            self.refuse(
-                link,
-                Command::Error(format!("too many connections, the limit is {}", options.max_connections)),
-            )
-            .await;
-            return Err(ConnectionError::TooMany(options.max_connections));
+            let error = ConnectionError::TooMany(options.max_connections);
+            self.refuse(link, error.to_string()).await;
+            return Err(error);
         };
         let ours = Ours { socket_type: SocketType::Router, identity: Bytes::new() };
         let shaking = handshake::accept(&mut link, &ours, options.handshake_timeout);
@@ -191,7 +188,7 @@ impl<H: Handler> Server<H> {
             Err(error) => {
                 drop(slot);
                 if let Some(reason) = handshake::reason(&error) {
-                    self.refuse(link, Command::Error(reason)).await;
+                    self.refuse(link, reason).await;
                 }
                 return Err(error.into());
             }
@@ -205,9 +202,9 @@ impl<H: Handler> Server<H> {
     }
 
     /// Tells a peer why it is not served, in the words of its protocol, and closes.
-    async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(&self, mut link: Link<S>, why: Command) {
+    async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(&self, mut link: Link<S>, why: String) {
         if let Ok(_permit) = self.shared.refusals.try_acquire() {
-            link.outbox.push_command(&why);
+            link.outbox.push_command(&Command::Error(why));
             link.farewell(FAREWELL).await;
         }
     }
