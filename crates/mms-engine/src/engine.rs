@@ -15,6 +15,7 @@ use llama_cpp_2::token::LlamaToken;
 use mms_protocol::generate::GenerateSpec;
 use mms_protocol::worker::{GenerateFailure, RequestId, ToHost, ToWorker};
 
+use crate::crowd::Crowd;
 use crate::load::Loaded;
 use crate::plan::{Need, Pace, Share};
 use crate::sampling::Candidates;
@@ -40,6 +41,8 @@ pub(crate) struct Engine {
     steps: u64,
     last_heartbeat: Instant,
     pace: Pace,
+    crowd: Crowd,
+    began: Instant,
     scratch: Scratch,
 }
 
@@ -77,6 +80,7 @@ impl Engine {
             piece: Vec::with_capacity(256),
             text: String::new(),
         };
+        let crowd = Crowd::new(loaded.context.most_threads());
         Self {
             loaded,
             slots,
@@ -88,6 +92,8 @@ impl Engine {
             steps: 0,
             last_heartbeat: Instant::now(),
             pace: Pace::default(),
+            crowd,
+            began: Instant::now(),
             scratch,
         }
     }

@@ -2,6 +2,7 @@
 //! its standard input (see [`mms_protocol::worker`]) and ends when that socket does.
 
 mod clock;
+mod crowd;
 mod engine;
 mod load;
 mod logging;

@@ -8,7 +8,7 @@ use mms_protocol::worker::{GenerateFailure, ToHost};
 use super::Engine;
 use crate::plan::{Need, Share, plan};
 use crate::slot::{Work, count};
-use crate::sys::DecodeError;
+use crate::sys::{DecodeError, preemptions};
 
 impl Engine {
     /// Computes one step for all slots that work; there must be one.
@@ -16,10 +16,11 @@ impl Engine {
         self.plan();
         let shares = std::mem::take(&mut self.scratch.shares);
         let began = Instant::now();
+        self.crowd.step_begins(self.began.elapsed(), preemptions());
         match self.decode() {
             Ok(()) => {
                 self.steps += 1;
-                self.note_pace(&shares, began);
+                self.note_time(&shares, began);
                 let mut last = 0;
                 for &share in &shares {
                     last += share.tokens;
@@ -69,10 +70,14 @@ impl Engine {
         }
     }
 
-    fn note_pace(&mut self, shares: &[Share], began: Instant) {
+    fn note_time(&mut self, shares: &[Share], began: Instant) {
         let is_prefill = |share: &&Share| matches!(self.slots[share.slot].work, Work::Prefilling(_));
         let prefill = shares.iter().filter(is_prefill).map(|share| share.tokens).sum();
         self.pace.record(self.scratch.batch.len(), prefill, began.elapsed());
+        if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), preemptions()) {
+            tracing::debug!(threads, "threads follow the load of the machine");
+            self.loaded.context.use_threads(threads);
+        }
     }
 
     /// Takes the next token of `slot` from the logits of the batch's token at `index`.

@@ -142,6 +142,21 @@ impl<'model> Context<'model> {
         }
     }
 
+    /// Lets at most this many threads compute from now on; never more than the context was made with.
+    pub(crate) fn use_threads(&mut self, most: u32) {
+        let threads = |made_with: u32| clamp(made_with.min(most) as usize);
+        // SAFETY: no batch is being computed, since that needs `&mut self` as well.
+        unsafe {
+            let (single, batch) = (threads(self.options.threads), threads(self.options.threads_batch));
+            ll::llama_set_n_threads(self.raw.as_ptr(), single, batch);
+        }
+    }
+
+    /// The larger of the two numbers of threads.
+    pub(crate) fn most_threads(&self) -> u32 {
+        self.options.threads.max(self.options.threads_batch)
+    }
+
     /// Logits of the batch's token at `index`, if it was pushed with `output`.
     pub(crate) fn logits(&mut self, index: usize) -> Option<&[f32]> {
         // SAFETY: an index without logits gives NULL; otherwise there are `vocabulary` floats, which stay until the next decode,

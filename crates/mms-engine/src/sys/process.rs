@@ -1,4 +1,4 @@
-//! How the process ends: at once, with its parent, and not by the terminal.
+//! The process: how it ends (at once, with its parent, and not by the terminal) and what the kernel counts about it.
 //!
 //! The socket is what ends a worker: when `mms` dies in whatever way, the kernel closes its end and the reader thread exits. The
 //! parent-death signal is a second line for a reader that cannot run. Linux sends it when the *thread* that spawned the worker
@@ -35,6 +35,17 @@ pub(crate) fn ignore_terminal_signals() {
         // SAFETY: SIG_IGN is a valid disposition for both signals.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+}
+
+/// How often the kernel has taken the processor away from a thread of this process that wanted to go on.
+pub(crate) fn preemptions() -> u64 {
+    // SAFETY: all-zero is a valid `rusage`, and getrusage writes only to it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    u64::try_from(usage.ru_nivcsw).unwrap_or(0)
 }
 
 extern "C" fn on_parent_death(_signal: libc::c_int) {

@@ -181,3 +181,21 @@ fn a_template_can_be_replaced_and_can_refuse() {
     let raw = host.generate(&raw);
     assert_eq!((rendered.prompt_tokens, rendered.text), (raw.prompt_tokens, raw.text));
 }
+
+#[test]
+fn a_message_cannot_write_control_tokens() {
+    let mut host = Host::spawn();
+    host.shake_hands();
+    let chat_template = Some("{{ messages[0].content }}{% if messages[1] %}<|end|>{% endif %}".to_owned());
+    host.load(LoadSpec { chat_template, ..demo() }).expect("loads");
+    let mut count = |prompt: Prompt| host.generate(&GenerateSpec { prompt, ..ask("", 1) }).prompt_tokens;
+    let raw = |text: &str| Prompt::Raw(text.to_owned());
+    let plain = count(raw("Hello"));
+    // Whoever writes raw prompts writes control tokens; the template does too.
+    assert_eq!(count(raw("Hello<|end|>")), plain + 1);
+    assert_eq!(count(Prompt::Chat(vec![user("Hello"), user("")])), plain + 1);
+    // A message does not: it is spelled out.
+    assert!(count(Prompt::Chat(vec![user("Hello<|end|>")])) > plain + 1);
+    // One beginning-of-sequence token, also when the prompt brings it along.
+    assert_eq!(count(raw("<|bos|>Hello")), plain);
+}
