@@ -90,8 +90,7 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     pub(crate) fn new(listener: &TcpListener, gateway: &Gateway, limits: &WireLimits) -> Self {
         let loopback = listener.local_addr().is_ok_and(|addr| addr.ip().is_loopback());
-        let router = http::router(gateway.clone(), limits);
-        let router = if loopback { http::hosts::guard(router, &limits.trusted_hosts) } else { router };
+        let router = http::router_for(gateway.clone(), limits, loopback);
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())

@@ -14,7 +14,7 @@ use mms_protocol::{ErrorCode, Refusal};
 use super::refuse;
 
 /// Lets only requests to `localhost`, IP addresses and the `trusted` names through.
-pub(crate) fn guard(router: Router, trusted: &[String]) -> Router {
+pub(super) fn guard<S: Clone + Send + Sync + 'static>(router: Router<S>, trusted: &[String]) -> Router<S> {
     let trusted: Arc<[String]> = trusted.into();
     router.layer(from_fn_with_state(trusted, check))
 }

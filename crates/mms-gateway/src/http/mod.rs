@@ -6,7 +6,7 @@
 
 mod body;
 mod error;
-pub(crate) mod hosts;
+mod hosts;
 mod native;
 mod openai;
 mod probes;
@@ -36,17 +36,22 @@ struct Http {
     body: BodyLimits,
 }
 
-/// All routes.
+/// All routes, for requests to any host.
 pub fn router(gateway: Gateway, limits: &WireLimits) -> Router {
+    router_for(gateway, limits, false)
+}
+
+/// All routes; on a `loopback` address only for requests that name this machine.
+pub(crate) fn router_for(gateway: Gateway, limits: &WireLimits, loopback: bool) -> Router {
     let http = Http { gateway, body: BodyLimits { bytes: limits.max_request_bytes, time: limits.body_timeout } };
-    Router::new()
+    let routes = Router::new()
         .merge(probes::routes())
         .merge(openai::routes())
         .merge(native::routes())
         .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(from_fn_with_state(http.clone(), around))
-        .with_state(http)
+        .method_not_allowed_fallback(no_such_method);
+    let routes = if loopback { hosts::guard(routes, &limits.trusted_hosts) } else { routes };
+    routes.layer(from_fn_with_state(http.clone(), around)).with_state(http)
 }
 
 /// Around every handler: a request id, a reply even when the handler panics, a count.

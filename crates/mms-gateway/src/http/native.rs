@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, routing::post};
 use mms_protocol::dialect::decode_named;
-use mms_protocol::{Profile, encode};
+use mms_protocol::{Profile, Reply, encode};
 
 use super::{Http, body, error};
 use crate::gateway::now;
@@ -28,6 +28,8 @@ async fn operation(State(http): State<Http>, Path(name): Path<String>, request: 
     let result = http.gateway.perform("http", call.operation).await;
     let reply = encode(Profile::Suite, &call.envelope, result.as_ref(), now());
     match &result {
+        // Nobody knows the model: on this profile an error, which `encode` has told already.
+        Ok(Reply::Unloaded { known: false, .. }) => (StatusCode::NOT_FOUND, Json(reply)).into_response(),
         Ok(_) => (StatusCode::OK, Json(reply)).into_response(),
         Err(refusal) => error::with_status(error::status(refusal.code), refusal, reply),
     }

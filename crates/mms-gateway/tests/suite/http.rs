@@ -36,6 +36,10 @@ async fn every_metric_begins_with_mms() {
     let reply = suite.get("/metrics").await;
     assert!(reply.headers["content-type"].to_str().unwrap().contains("text"));
     let text = String::from_utf8(reply.body.to_vec()).unwrap();
+    let documented = include_str!("../../../../docs/http.md");
+    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(documented.contains(name), "{name} is missing in docs/http.md");
+    }
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         assert!(line.starts_with("mms_"), "{line}");
         let value = line.rsplit(' ').next().unwrap();
@@ -104,7 +108,8 @@ async fn id_of(suite: &crate::support::Suite) -> Value {
 async fn a_strange_host_is_turned_away_on_loopback() {
     let suite = serve().await;
     let ask = |host: &str| format!("GET /livez HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    assert!(raw(suite.http, ask("evil.example:9903").as_bytes()).await.starts_with("HTTP/1.1 403 "));
+    let turned_away = raw(suite.http, ask("evil.example:9903").as_bytes()).await;
+    assert!(turned_away.starts_with("HTTP/1.1 403 ") && turned_away.contains("x-request-id: "), "{turned_away}");
     assert!(raw(suite.health, ask("evil.example").as_bytes()).await.starts_with("HTTP/1.1 403 "));
     assert!(raw(suite.http, ask("localhost").as_bytes()).await.starts_with("HTTP/1.1 200 "));
     let plain = raw(suite.http, ask("localhost").as_bytes()).await.to_ascii_lowercase();

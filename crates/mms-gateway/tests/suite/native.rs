@@ -27,6 +27,7 @@ async fn refusals_have_their_status() {
     for (path, body, status, code) in [
         ("/api/v1/dance", json!({}), 404, "unknown_operation"),
         ("/api/v1/load_model", json!({"model": "none"}), 404, "model_not_found"),
+        ("/api/v1/unload_model", json!({"model": "none"}), 404, "model_not_found"),
         ("/api/v1/generate", json!({"prompt": "a", "max_tokens": -1}), 400, "invalid_argument"),
         ("/api/v1/ping", json!([1]), 400, "invalid_argument"),
     ] {
