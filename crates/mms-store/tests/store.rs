@@ -1,5 +1,7 @@
 //! The store over real files: what is acknowledged is there, whatever happens to the process or to the file.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -336,19 +338,16 @@ fn write_until_killed(path: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Store::open(path).unwrap();
-        let tasks: Vec<_> = (0..20)
-            .map(|_| {
-                let store = store.clone();
-                tokio::spawn(async move {
-                    loop {
-                        let id = store.log_metric(metric("kill", 1.0)).await.unwrap();
-                        println!("kept {id}");
-                    }
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
+        for _ in 0..20 {
+            let store = store.clone();
+            tokio::spawn(async move {
+                // An error ends the child, which the parent notices.
+                while let Ok(id) = store.log_metric(metric("kill", 1.0)).await {
+                    println!("kept {id}");
+                }
+                std::process::exit(1);
+            });
         }
+        std::future::pending::<()>().await;
     });
 }

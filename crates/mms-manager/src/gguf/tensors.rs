@@ -96,7 +96,7 @@ impl Tensor {
         let number = reader.u32(&name)?;
         let kind =
             tensor_type(number).ok_or_else(|| GgufError::TensorType { tensor: name.clone(), tensor_type: number })?;
-        if row % kind.block != 0 {
+        if !row.is_multiple_of(kind.block) {
             return Err(dimensions(format!("rows of {row} are not whole blocks of {} ({})", kind.block, kind.name)));
         }
         let bytes = (elements / kind.block)
@@ -104,7 +104,7 @@ impl Tensor {
             .ok_or_else(|| dimensions("it is larger than any file".to_owned()))?;
         let offset = reader.u64(&name)?;
         let misplaced = |why: String| GgufError::Offset { tensor: name.clone(), why };
-        if offset % alignment != 0 {
+        if !offset.is_multiple_of(alignment) {
             return Err(misplaced(format!("{offset} is not a multiple of {alignment}")));
         }
         let end =

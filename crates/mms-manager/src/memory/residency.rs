@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use super::Estimate;
 use super::probe::field_kib;
 
 /// Resident memory of one process, MiB.
@@ -14,6 +15,19 @@ pub struct Residency {
     pub file_mapped_mb: f64,
     /// Both, and shared memory.
     pub total_mb: f64,
+}
+
+impl Residency {
+    /// What the process needs to keep, MiB, where `estimate` is that of its model.
+    ///
+    /// llama.cpp repacks the weights of some types into memory of its own, for faster matrices. The mapped pages they were read from
+    /// then stay resident until the kernel wants them, but nobody uses them any more: a model of 383 MiB shows 1,010 MiB resident and
+    /// holds 642. Own memory beyond the KV cache is taken for such weights, up to their size, and that much of the mapped pages is
+    /// left out.
+    pub fn needed_mb(&self, estimate: &Estimate) -> f64 {
+        let repacked = (self.anonymous_mb - estimate.kv_mb).clamp(0.0, estimate.weights_mb.max(0.0));
+        self.total_mb - repacked.min(self.file_mapped_mb)
+    }
 }
 
 /// Measures a running process. The error is of kind `NotFound` when it has ended.
@@ -41,6 +55,24 @@ mod tests {
     use std::io;
 
     use super::{Residency, measure, parse};
+    use crate::memory::Estimate;
+
+    #[test]
+    fn weights_are_not_counted_twice() {
+        let estimate = Estimate { weights_mb: 383.0, kv_mb: 256.0, compute_mb: 100.0, process_mb: 24.0, n_ctx: 4096 };
+        let check = |anonymous_mb: f64, file_mapped_mb: f64, expect: f64| {
+            let residency = Residency { anonymous_mb, file_mapped_mb, total_mb: anonymous_mb + file_mapped_mb };
+            assert!((residency.needed_mb(&estimate) - expect).abs() < 1e-9, "{residency:?}");
+        };
+        // Repacked; the pages that were read are still there, or gone.
+        check(642.0, 368.0, 642.0);
+        check(642.0, 10.0, 642.0);
+        // Not repacked: the mapped pages are the weights.
+        check(256.0, 393.0, 649.0);
+        check(10.0, 393.0, 403.0);
+        let nothing = Estimate::default();
+        assert_eq!(Residency { anonymous_mb: 5.0, file_mapped_mb: 2.0, total_mb: 7.0 }.needed_mb(&nothing), 7.0);
+    }
 
     #[test]
     fn kernel_counters() {
