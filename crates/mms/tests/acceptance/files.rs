@@ -140,6 +140,6 @@ async fn a_replaced_file_is_read_anew() {
     std::fs::rename(models.join("other.part"), &path).unwrap();
     has_status(&server, "other", "available_not_loaded").await;
     generates(&server, "other").await;
-    assert_ne!(asking::worker_pid(&server, "other").await, Some(old));
+    assert_ne!(crate::asking::worker_pid(&server, "other").await, Some(old));
     server.stop();
 }

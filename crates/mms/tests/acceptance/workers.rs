@@ -48,14 +48,15 @@ async fn killed_while_idle() {
 async fn killed_while_loading() {
     let folder = tempfile::tempdir().unwrap();
     // A worker that waits before it begins, for as long as the file `hold` is there.
-    let slow = folder.path().join("slow-worker");
+    std::fs::create_dir(folder.path().join("slow")).unwrap();
+    let slow = folder.path().join("slow/mms-worker");
     let script =
         format!("#!/bin/sh\nwhile [ -e hold ]; do sleep 0.05; done\nexec {} \"$@\"\n", support::worker().display());
     std::fs::write(&slow, script).unwrap();
     std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
     let hold = folder.path().join("hold");
     std::fs::write(&hold, "").unwrap();
-    std::fs::write(folder.path().join("mms.toml"), "[engine]\nworker = \"./slow-worker\"\n").unwrap();
+    std::fs::write(folder.path().join("mms.toml"), "[engine]\nworker = \"slow/mms-worker\"\n").unwrap();
     let server = Server::start_in(folder, &[]);
 
     let mut requests = JoinSet::new();
@@ -65,9 +66,8 @@ async fn killed_while_loading() {
     }
     let mut dead = 0;
     eventually("a loading worker", async || {
-        let model = model(&server, MODEL).await;
-        dead = model["worker_pid"].as_u64().unwrap_or(0) as u32;
-        model["status"] == "loading" && dead != 0
+        dead = server.workers().first().copied().unwrap_or(0);
+        dead != 0 && model(&server, MODEL).await["status"] == "loading"
     })
     .await;
     answers(&server).await; // a load delays nobody
