@@ -110,6 +110,8 @@ pub fn refused(refusal: Refusal) -> Call {
 
 /// Writes the reply to one request. `now`: epoch seconds.
 pub fn encode(profile: Profile, envelope: &Envelope, result: Result<&Reply, &Refusal>, now: f64) -> Value {
+    let unknown = unload_of_unknown(profile, result);
+    let result = unknown.as_ref().map_or(result, Err);
     let mut reply = match (envelope.dialect, result) {
         (Dialect::JsonRpc, result) => return encode_json_rpc(profile, envelope, result, now),
         (Dialect::ModelRequest, Ok(reply)) => model_ready(reply, now),
@@ -128,6 +130,17 @@ pub fn encode(profile: Profile, envelope: &Envelope, result: Result<&Reply, &Ref
         }
     }
     Value::Object(reply)
+}
+
+/// Unloading a model that nobody knows: done on the legacy profile (the old agent said so too), an error on the suite's.
+fn unload_of_unknown(profile: Profile, result: Result<&Reply, &Refusal>) -> Option<Refusal> {
+    match (profile, result) {
+        (Profile::Suite, Ok(Reply::Unloaded { model, known: false, .. })) => {
+            let shown: String = model.chars().take(80).collect();
+            Some(Refusal::new(ErrorCode::ModelNotFound, format!("Model not found: {shown}")).with("model_id", shown))
+        }
+        _ => None,
+    }
 }
 
 /// Joins the replies of a batch: notifications have none, and a batch of nothing else is answered `{}`, so that a REQ client,

@@ -23,7 +23,7 @@ pub enum Event {
     ModelUnloaded {
         /// Which.
         model_id: String,
-        /// `requested`, `idle`, `evicted`, `removed`, `shutdown`.
+        /// `requested`, `idle`, `evicted`, `removed`, `replaced`, `shutdown`.
         reason: &'static str,
     },
     /// A load failed or a worker died.

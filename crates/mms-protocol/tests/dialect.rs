@@ -154,6 +154,29 @@ fn refusals_carry_code_and_figures() {
 }
 
 #[test]
+fn unloading_an_unknown_model_is_an_error_on_the_suite_profile_and_done_on_the_legacy_one() {
+    let request = json!({"action": "unload_model", "model": "nobody", "request_id": 7});
+    let answer = |profile, known| {
+        let gone = Reply::Unloaded { model: "nobody".to_owned(), known, was_loaded: false };
+        encode(profile, &call(profile, &request).envelope, Ok(&gone), 0.0)
+    };
+    let suite = answer(Profile::Suite, false);
+    assert_eq!((&suite["status"], &suite["message"]), (&json!("error"), &json!("Model not found: nobody")));
+    assert_eq!((&suite["error"]["code"], &suite["request_id"]), (&json!("model_not_found"), &json!(7)));
+    let legacy = answer(Profile::Legacy, false);
+    assert_eq!((&legacy["status"], &legacy["unloaded"]), (&json!("ok"), &json!(true)));
+    assert_eq!(legacy["message"], "No model nobody is known, so there was nothing to unload");
+    assert_eq!(answer(Profile::Suite, true)["status"], "success");
+
+    let gone = Reply::Unloaded { model: "nobody".to_owned(), known: false, was_loaded: false };
+    let rpc = call(
+        Profile::Suite,
+        &json!({"jsonrpc": "2.0", "id": 1, "method": "unload_model", "params": {"model": "nobody"}}),
+    );
+    assert_eq!(encode(Profile::Suite, &rpc.envelope, Ok(&gone), 0.0)["error"]["data"]["code"], "model_not_found");
+}
+
+#[test]
 fn json_rpc_follows_its_specification() {
     let ok = reply(Profile::Suite, &json!({"jsonrpc": "2.0", "id": "a", "method": "ping"}));
     assert_eq!(ok["jsonrpc"], "2.0");

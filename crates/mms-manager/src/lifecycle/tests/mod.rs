@@ -1,1 +1,5 @@
 //! The lifecycle driven by hand, and by random interleavings.
+
+mod by_hand;
+mod random;
+mod world;

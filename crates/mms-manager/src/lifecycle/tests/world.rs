@@ -1,0 +1,288 @@
+//! A world around the lifecycle without processes or clocks: it does what the lifecycle says, keeps its own books, and fails a test
+//! at the first effect that breaks a promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use mms_protocol::generate::{FinishReason, Timings, Usage};
+use mms_protocol::view::ModelState;
+use mms_protocol::worker::{GenerateFailure, RequestId};
+use mms_protocol::{ErrorCode, Refusal};
+
+use crate::config::Limits;
+use crate::lifecycle::{Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Said, WorkerId, WorkerInput};
+
+/// MiB that models may take in this world.
+pub(super) const BUDGET: f64 = 1000.0;
+
+pub(super) struct World {
+    pub(super) lifecycle: Lifecycle,
+    pub(super) now: Instant,
+    pub(super) facts: BTreeMap<String, Facts>,
+    pub(super) listed: BTreeSet<String>,
+    pub(super) workers: BTreeMap<WorkerId, SimWorker>,
+    pub(super) open: BTreeMap<RequestId, String>,
+    pub(super) ended: BTreeMap<RequestId, End>,
+    pub(super) notes: Vec<Note>,
+    pub(super) draining: bool,
+    last_request: RequestId,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SimWorker {
+    pub(super) model: String,
+    pub(super) loaded: bool,
+    /// It said that it could not load.
+    pub(super) failed: bool,
+    pub(super) told_to_end: bool,
+    pub(super) killed: bool,
+    /// Generations inside; whether each was cancelled.
+    pub(super) inside: BTreeMap<RequestId, bool>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum End {
+    Finished,
+    Loaded,
+    Unloaded {
+        was_loaded: bool,
+    },
+    Refused(Refusal),
+    /// The client left.
+    Left,
+}
+
+pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
+    Facts { id: id.to_owned(), version: 1, estimated_mb, slots: 1, pinned: false, idle_unload: None, broken: None }
+}
+
+pub(super) fn limits() -> Limits {
+    Limits { queue_per_model: 4, ..Limits::default() }
+}
+
+impl World {
+    pub(super) fn new(models: impl IntoIterator<Item = Facts>) -> Self {
+        let memory = Memory { budget_mb: BUDGET, available_mb: 1e9 };
+        let facts: BTreeMap<String, Facts> = models.into_iter().map(|facts| (facts.id.clone(), facts)).collect();
+        let mut world = Self {
+            lifecycle: Lifecycle::new(limits(), memory),
+            now: Instant::now(),
+            listed: facts.keys().cloned().collect(),
+            facts,
+            workers: BTreeMap::new(),
+            open: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            notes: Vec::new(),
+            draining: false,
+            last_request: 0,
+        };
+        world.tell_catalogue();
+        world
+    }
+
+    pub(super) fn tell_catalogue(&mut self) {
+        let list = self.facts.values().filter(|facts| self.listed.contains(&facts.id)).cloned().collect();
+        self.input(Input::Catalogue(list));
+    }
+
+    pub(super) fn change(&mut self, id: &str, change: impl FnOnce(&mut Facts)) {
+        change(self.facts.get_mut(id).unwrap());
+        self.tell_catalogue();
+    }
+
+    fn ask(&mut self, model: &str, patience: Duration) -> Ask {
+        self.last_request += 1;
+        self.open.insert(self.last_request, model.to_owned());
+        Ask { request: self.last_request, model: model.to_owned(), deadline: self.now + patience }
+    }
+
+    pub(super) fn generate(&mut self, model: &str) -> RequestId {
+        self.generate_within(model, Duration::from_secs(100))
+    }
+
+    pub(super) fn generate_within(&mut self, model: &str, patience: Duration) -> RequestId {
+        let ask = self.ask(model, patience);
+        self.input(Input::Generate(ask));
+        self.last_request
+    }
+
+    pub(super) fn load(&mut self, model: &str) -> RequestId {
+        let ask = self.ask(model, Duration::from_secs(100));
+        self.input(Input::Load(ask));
+        self.last_request
+    }
+
+    pub(super) fn unload(&mut self, model: &str) -> RequestId {
+        let ask = self.ask(model, Duration::from_secs(100));
+        self.input(Input::Unload(ask));
+        self.last_request
+    }
+
+    pub(super) fn leave(&mut self, request: RequestId) {
+        if self.open.remove(&request).is_some() {
+            self.ended.insert(request, End::Left);
+        }
+        self.input(Input::Cancel(request));
+    }
+
+    pub(super) fn drain(&mut self, patience: Duration) {
+        self.draining = true;
+        let deadline = self.now + patience;
+        self.input(Input::Drain { deadline });
+    }
+
+    pub(super) fn says(&mut self, worker: WorkerId, input: WorkerInput) {
+        if matches!(input, WorkerInput::Gone(_)) {
+            self.workers.remove(&worker);
+        }
+        self.input(Input::Worker(worker, input));
+    }
+
+    pub(super) fn loaded(&mut self, worker: WorkerId) {
+        let sim = self.workers.get_mut(&worker).unwrap();
+        sim.loaded = true;
+        let measured_mb = Some(self.facts[&sim.model].estimated_mb);
+        self.says(worker, WorkerInput::Loaded { slots: 1, measured_mb });
+    }
+
+    pub(super) fn load_fails(&mut self, worker: WorkerId) {
+        self.workers.get_mut(&worker).unwrap().failed = true;
+        self.says(worker, WorkerInput::LoadFailed("the tensors are upside down".to_owned()));
+    }
+
+    pub(super) fn gone(&mut self, worker: WorkerId) {
+        self.says(worker, WorkerInput::Gone("killed by signal 9".to_owned()));
+    }
+
+    pub(super) fn text(&mut self, worker: WorkerId, request: RequestId) {
+        self.says(worker, WorkerInput::Says(request, Said::Text("text".to_owned())));
+    }
+
+    pub(super) fn finish(&mut self, worker: WorkerId, request: RequestId) {
+        self.workers.get_mut(&worker).unwrap().inside.remove(&request);
+        let finish = Finish { reason: FinishReason::Stop, usage: Usage::default(), timings: Timings::default() };
+        self.says(worker, WorkerInput::Says(request, Said::Finished(finish)));
+    }
+
+    pub(super) fn fail(&mut self, worker: WorkerId, request: RequestId, failure: GenerateFailure) {
+        self.workers.get_mut(&worker).unwrap().inside.remove(&request);
+        self.says(worker, WorkerInput::Says(request, Said::Failed(failure)));
+    }
+
+    /// Lets time pass, with a tick at every timer on the way.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut ticks = 0;
+        while let Some(at) = self.lifecycle.next_timer().filter(|&at| at <= until) {
+            self.now = self.now.max(at);
+            self.input(Input::Tick);
+            ticks += 1;
+            assert!(ticks < 1000, "timers without end: {:?}", self.lifecycle);
+        }
+        self.now = until;
+    }
+
+    pub(super) fn state(&self, model: &str) -> ModelState {
+        self.lifecycle.shown(model).unwrap().state
+    }
+
+    /// The one worker of a model.
+    pub(super) fn worker(&self, model: &str) -> WorkerId {
+        self.lifecycle.shown(model).unwrap().worker.unwrap()
+    }
+
+    pub(super) fn refusal(&self, request: RequestId) -> &Refusal {
+        match &self.ended[&request] {
+            End::Refused(refusal) => refusal,
+            other => panic!("{request} ended with {other:?}"),
+        }
+    }
+
+    pub(super) fn code(&self, request: RequestId) -> ErrorCode {
+        self.refusal(request).code
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        for effect in self.lifecycle.handle(self.now, input) {
+            self.perform(effect);
+        }
+        self.check();
+    }
+
+    fn end(&mut self, request: RequestId, end: End) {
+        assert!(
+            self.open.remove(&request).is_some(),
+            "a second end of {request}: {end:?} after {:?}",
+            self.ended.get(&request)
+        );
+        self.ended.insert(request, end);
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { worker, model } => {
+                assert!(!self.draining, "a load while draining");
+                assert!(self.workers.values().all(|sim| sim.model != model), "a second worker for {model}");
+                assert!(self.lifecycle.used_mb() <= BUDGET, "over the budget: {:?}", self.lifecycle);
+                self.workers.insert(worker, SimWorker { model, ..SimWorker::default() });
+            }
+            Effect::Dispatch { worker, request } => {
+                assert!(
+                    self.workers.values().all(|sim| sim.killed || !sim.inside.contains_key(&request)),
+                    "{request} twice"
+                );
+                let model = self.open.get(&request).expect("only open requests are handed over");
+                let sim = self.workers.get_mut(&worker).expect("a worker that is there");
+                assert!(sim.loaded && !sim.told_to_end && !sim.killed, "{request} to a worker that cannot serve it");
+                assert_eq!(sim.model, *model);
+                sim.inside.insert(request, false);
+            }
+            Effect::CancelInWorker { worker, request } => {
+                let sim = self.workers.get_mut(&worker).expect("a worker that is there");
+                assert_eq!(
+                    sim.inside.insert(request, true),
+                    Some(false),
+                    "{request} was not inside, or cancelled twice"
+                );
+            }
+            Effect::Shutdown(worker) => {
+                let sim = self.workers.get_mut(&worker).expect("a worker that is there");
+                let busy = sim.inside.values().any(|cancelled| !cancelled);
+                assert!(!busy || self.draining, "a busy worker was told to end: {sim:?}");
+                sim.told_to_end = true;
+            }
+            Effect::Kill(worker) => self.workers.get_mut(&worker).expect("a worker that is there").killed = true,
+            Effect::Started { request, .. } | Effect::Text(request, _) => {
+                assert!(self.open.contains_key(&request), "something for {request} after its end");
+            }
+            Effect::Finished(request, _) => self.end(request, End::Finished),
+            Effect::Loaded(request) => self.end(request, End::Loaded),
+            Effect::Unloaded { request, was_loaded } => self.end(request, End::Unloaded { was_loaded }),
+            Effect::Refused(request, refusal) => self.end(request, End::Refused(refusal)),
+            Effect::Note(note) => self.notes.push(note),
+        }
+    }
+
+    /// What holds after every input.
+    fn check(&self) {
+        for id in self.facts.keys() {
+            let Some(shown) = self.lifecycle.shown(id) else { continue };
+            let worker = self.workers.iter().find(|(_, sim)| sim.model == *id).map(|(&worker, _)| worker);
+            assert_eq!(shown.worker, worker, "{id} is {:?}", shown.state);
+            assert_eq!(
+                shown.held_mb > 0.0,
+                worker.is_some(),
+                "memory counts as long as the process is there: {shown:?}"
+            );
+            let final_state = matches!(shown.state, ModelState::AvailableNotLoaded | ModelState::Broken);
+            assert!(
+                final_state || self.lifecycle.next_timer().is_some(),
+                "{id} waits for nothing: {:?}",
+                self.lifecycle
+            );
+            assert!(!final_state || shown.queued == 0, "{id} has requests that nothing will serve");
+        }
+        let (open, workers) = self.lifecycle.open();
+        assert_eq!((open, workers), (self.open.len(), self.workers.len()));
+    }
+}
