@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use mms_manager::{GenerateEvent, Manager};
 use mms_protocol::{ErrorCode, GenerateArgs, Operation, Refusal, Reply};
 use mms_store::Store;
+use serde_json::Value;
 
 use crate::metrics::{InFlight, Metrics};
 
@@ -110,6 +112,16 @@ pub(crate) async fn caught<T>(work: impl Future<Output = Result<T, Refusal>>) ->
 pub(crate) fn panicked() -> Refusal {
     tracing::error!("a request handler panicked");
     Refusal::new(ErrorCode::Internal, "internal error: the server failed on this request; its log has the details")
+}
+
+/// `value` as one frame.
+pub(crate) fn json_bytes(value: &Value) -> Bytes {
+    let mut frame = Vec::with_capacity(512);
+    // Only keys that are no strings could fail, and a `Value` has none; the other way of writing it is slower but cannot fail.
+    match serde_json::to_writer(&mut frame, value) {
+        Ok(()) => Bytes::from(frame),
+        Err(_) => Bytes::from(value.to_string()),
+    }
 }
 
 /// Epoch seconds.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mms_protocol::reply::health_object;
 use mms_zmtp::{Frames, Request, Server};
 use serde_json::Value;
@@ -11,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::gateway::{Gateway, now};
+use crate::gateway::{Gateway, json_bytes, now};
 use crate::limits::WireLimits;
 use crate::serve::{HttpServer, accept};
 
@@ -54,7 +53,7 @@ pub async fn serve_health(listener: TcpListener, gateway: Gateway, limits: WireL
 
 fn health_frames(gateway: &Gateway) -> Frames {
     let object = health_object(&gateway.manager.health(), now());
-    vec![Bytes::from(Value::Object(object).to_string())]
+    vec![json_bytes(&Value::Object(object))]
 }
 
 /// Looks at the first byte without taking it; `None`: the peer has left.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::{Gateway, now, panicked};
+use crate::gateway::{Gateway, json_bytes, now, panicked};
 use crate::limits::WireLimits;
 
 /// Requests of one batch that are in work together.
@@ -42,7 +42,7 @@ impl Handler for MainPort {
             Ok(reply) => reply,
             Err(_) => encode(self.profile, &refused(panicked()).envelope, Err(&panicked()), now()),
         };
-        vec![Bytes::from(reply.to_string())]
+        vec![json_bytes(&reply)]
     }
 }
 
