@@ -56,12 +56,12 @@ impl Lifecycle {
                 self.end(ask.request, Effect::Unloaded { request: ask.request, was_loaded: false });
             }
             Phase::Queued => {
-                self.refuse_waiting(&ask.model, |id| refusals::unloaded(id));
+                self.refuse_waiting(&ask.model, refusals::unloaded);
                 self.forget_wish(&ask.model);
                 self.end(ask.request, Effect::Unloaded { request: ask.request, was_loaded: false });
             }
             Phase::Loading { .. } => {
-                self.refuse_waiting(&ask.model, |id| refusals::unloaded(id));
+                self.refuse_waiting(&ask.model, refusals::unloaded);
                 self.kill_loading(now, &ask.model, vec![ask.request]);
             }
             Phase::Ready { .. } => self.retire(now, &ask.model, "requested", vec![ask.request]),

@@ -67,6 +67,11 @@ impl Lifecycle {
         })
     }
 
+    /// Something was learned about the model elsewhere that its view shows.
+    pub fn touch(&mut self, id: &str) {
+        self.changed.insert(id.to_owned());
+    }
+
     /// The models whose view may differ from when this was last asked.
     pub fn take_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)

@@ -189,7 +189,7 @@ impl Task {
         match message {
             Message::Generate(order) => {
                 let limit = self.config.limits.request_timeout;
-                let deadline = order.arrived + order.timeout.map_or(limit, |timeout| timeout.min(limit));
+                let deadline = order.arrived + order.timeout.unwrap_or(limit);
                 let ask = Ask { request: order.request, model: order.model.clone(), deadline };
                 let request = self.clients.add_generation(*order);
                 self.look_before_loading(&ask.model);
@@ -238,6 +238,7 @@ impl Task {
             Report::Hello(hello) => {
                 if let Some(resident) = self.workers.get_mut(&worker) {
                     resident.facts.pid = Some(hello.pid);
+                    self.lifecycle.touch(&resident.model);
                 }
                 self.board.report("worker_program", true, true, format!("version {}", hello.version));
                 self.decide(Input::Worker(worker, WorkerInput::Alive));
