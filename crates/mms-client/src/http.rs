@@ -1,5 +1,6 @@
 //! HTTP/1.1 to the suite's own port: a connection for each request, so that a dropped reply cancels the work at once.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -118,9 +119,15 @@ impl HttpClient {
             .map_err(|error| ClientError::Unreachable { endpoint: self.given.clone(), why: error.to_string() })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
-        // Ends with the reply, or as soon as its body is dropped; its failure is seen by the reader of the body.
-        tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|error| self.broken(error))
+        // Ends with the reply, or as soon as its body is dropped; a later failure is seen by the reader of the body.
+        let connection = tokio::spawn(connection);
+        match sender.send_request(request).await {
+            Err(error) if error.is_canceled() => match connection.await {
+                Ok(Err(why)) => Err(self.broken(why)),
+                Ok(Ok(())) | Err(_) => Err(self.broken(error)),
+            },
+            sent => sent.map_err(|error| self.broken(error)),
+        }
     }
 
     async fn collect(&self, what: &str, response: Response<Incoming>) -> Result<HttpReply, ClientError> {
@@ -131,7 +138,15 @@ impl HttpClient {
 
     fn broken(&self, error: hyper::Error) -> ClientError {
         let endpoint = self.given.clone();
-        if error.is_parse() {
+        // Bytes that are no HTTP, or that came before anything was asked; the latter has no predicate of its own.
+        let unasked = error.source().is_none()
+            && !(error.is_canceled()
+                || error.is_closed()
+                || error.is_incomplete_message()
+                || error.is_timeout()
+                || error.is_user()
+                || error.is_body_write_aborted());
+        if error.is_parse() || unasked {
             ClientError::Foreign { endpoint, expected: "HTTP", speaks: "something else".to_owned() }
         } else {
             ClientError::Protocol { endpoint, why: format!("HTTP: {error}") }

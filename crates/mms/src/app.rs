@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mms_gateway::{Gateway, serve_health, serve_http, serve_main};
 use mms_manager::catalogue::{BuiltinModel, CatalogueConfig};
 use mms_manager::{Manager, ManagerConfig};
-use mms_store::Store;
+use mms_store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -26,6 +26,7 @@ use crate::config::{Config, ServerConfig};
 use crate::exit::Failure;
 use crate::output;
 use crate::ready::{Addresses, Probe};
+use crate::recorder::StoreWatch;
 use crate::serve_error::ServeError;
 use crate::{builtin, ports, recorder, startup, worker};
 
@@ -34,7 +35,7 @@ const EVENT_QUEUE: usize = 4096;
 /// What the front doors get to send their last replies after everything has been answered.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 /// Between two looks at the store.
-const STORE_INTERVAL: Duration = Duration::from_secs(5);
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the server until a signal ends it.
 pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure> {
@@ -85,17 +86,18 @@ impl Server {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let manager =
             Manager::start(manager_config(config, worker_program, builtin), sender).await.map_err(ServeError::from)?;
-        recorder::report(&store, &manager);
+        let mut store_watch = StoreWatch::new(store.clone(), manager.clone());
+        store_watch.tell();
         let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
-        let gateway = Gateway::new(manager.clone());
+        let gateway = Gateway::new(manager.clone(), Some(store.clone()));
         let limits = &config.wire;
         doors.spawn(serve_main(ports.main, gateway.clone(), config.server.profile, limits.clone(), shutdown.clone()));
         doors.spawn(serve_health(ports.health, gateway.clone(), limits.clone(), shutdown.clone()));
         doors.spawn(serve_http(ports.http, gateway, limits.clone(), shutdown.clone()));
         doors.close();
         let agent = config.server.agent_name.clone();
-        let recorder = tokio::spawn(recorder::record(events, agent.clone(), store.clone(), manager.clone()));
-        tokio::spawn(recorder::watch(store.clone(), manager.clone(), STORE_INTERVAL));
+        let recorder = tokio::spawn(recorder::record(events, agent.clone(), store.clone(), shutdown.clone()));
+        tokio::spawn(store_watch.run(STORE_INTERVAL));
         let probe = Probe { addresses, agent, timeout: config.server.probe_timeout, manager: manager.clone() };
         Ok(Self { manager, store, probe, doors, shutdown, recorder })
     }
@@ -116,9 +118,8 @@ impl Server {
         if tokio::time::timeout(LAST_REPLIES, self.doors.wait()).await.is_err() {
             warn!("some clients did not take their last replies in time");
         }
-        // It ends with the manager's last event.
-        if tokio::time::timeout(LAST_REPLIES, self.recorder).await.is_err() {
-            warn!("the last events could not be recorded in time");
+        if let Err(error) = self.recorder.await {
+            warn!(%error, "the last events could not be recorded");
         }
         self.store.close().await;
         info!("ended");
@@ -150,9 +151,10 @@ impl Ports {
     }
 }
 
+/// Opens the evaluation store; one that cannot be used is told on the health board, and is tried again while everything else works.
 async fn open_store(path: PathBuf) -> Result<Store, ServeError> {
     let file = path.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&file)).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open_or_retry(&file, StoreOptions::default())).await;
     let why = match opened {
         Ok(Ok(store)) => return Ok(store),
         Ok(Err(error)) => error.to_string(),

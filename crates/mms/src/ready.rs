@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mms_client::{Client, ClientError, HttpClient};
 use mms_manager::Manager;
+use mms_protocol::view::ModelState;
 use serde_json::{Map, Value};
 use tracing::{info, warn};
 
@@ -99,8 +100,19 @@ impl Probe {
                 }
             }
         }
+        self.report_workers();
         self.manager.board().set_ready(missing.is_empty());
         if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
+    }
+
+    /// Workers are needed by requests, not by the server: a model whose worker keeps failing degrades it only.
+    fn report_workers(&self) {
+        let models = self.manager.models();
+        let mut failing = models.iter().filter(|model| model.status == ModelState::Quarantined);
+        let failed = failing.next().map(|model| format!("{}: {}", model.model_id, model.message));
+        let running = models.iter().filter(|model| model.worker_pid.is_some()).count();
+        let detail = failed.clone().unwrap_or_else(|| format!("{running} running"));
+        self.manager.board().report("workers", false, failed.is_none(), detail);
     }
 
     async fn ping(&self, address: SocketAddr) -> Result<(), String> {

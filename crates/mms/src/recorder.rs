@@ -4,108 +4,59 @@ use std::time::Duration;
 
 use mms_manager::Manager;
 use mms_protocol::Event;
-use mms_protocol::view::Generation;
-use mms_store::{NewMetric, Store};
-use serde_json::{Value, json};
+use mms_store::{Store, metrics_of};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-/// Records events until the manager has ended. Never waits for the disk: the store's queue is bounded and counts what it drops.
-pub(crate) async fn record(mut events: mpsc::Receiver<Event>, agent: String, store: Store, manager: Manager) {
-    while let Some(event) = events.recv().await {
-        for metric in metrics(&agent, &event) {
-            if store.log_metric_soon(metric) {
-                manager.counters().performance_logs.increment();
-            }
-        }
-        match event {
-            Event::ModelLoaded { model_id, memory_mb, load_ms, device } => {
-                info!(model_id, memory_mb, load_ms, device, "model loaded");
-            }
-            Event::ModelUnloaded { model_id, reason } => info!(model_id, reason, "model unloaded"),
-            Event::ModelFailed { model_id, reason } => warn!(model_id, reason, "model failed"),
-            Event::Generated(_) => {}
-        }
+/// Records events until `stop`, those that are waiting then included. Never waits for the disk: the store's queue is bounded and
+/// counts what it drops.
+pub(crate) async fn record(mut events: mpsc::Receiver<Event>, agent: String, store: Store, stop: CancellationToken) {
+    while let Some(Some(event)) = stop.run_until_cancelled(events.recv()).await {
+        keep(&store, &agent, &event);
+    }
+    while let Ok(event) = events.try_recv() {
+        keep(&store, &agent, &event);
     }
 }
 
-/// Puts the store's state on the health board once in each interval, for ever.
-pub(crate) async fn watch(store: Store, manager: Manager, interval: Duration) {
-    loop {
-        report(&store, &manager);
-        tokio::time::sleep(interval).await;
+fn keep(store: &Store, agent: &str, event: &Event) {
+    let rows = metrics_of(agent, event);
+    let turned_away = rows.into_iter().map(|row| store.log_metric_soon(row)).filter(|taken| !taken).count();
+    if turned_away > 0 {
+        warn!(rows = turned_away, "the evaluation store takes no more rows now");
     }
 }
 
-/// Puts the store's state on the health board.
-pub(crate) fn report(store: &Store, manager: &Manager) {
-    let status = store.status();
-    manager.board().report("evaluation_store", false, status.ok, status.detail);
+/// What the store says about itself, for the health board and the counters.
+pub(crate) struct StoreWatch {
+    store: Store,
+    manager: Manager,
+    metrics_seen: u64,
+    evaluations_seen: u64,
 }
 
-fn metrics(agent: &str, event: &Event) -> Vec<NewMetric> {
-    let metric = |name: &str, value: f64, context: Value| NewMetric {
-        agent_name: agent.to_owned(),
-        metric_name: name.to_owned(),
-        value,
-        context: Some(context),
-    };
-    match event {
-        Event::Generated(generation) => {
-            let context = context_of(generation);
-            vec![
-                metric("generation_latency_ms", generation.total_ms, context.clone()),
-                metric("generation_tokens", generation.usage.completion_tokens.into(), context),
-            ]
-        }
-        Event::ModelLoaded { model_id, memory_mb, load_ms, device } => {
-            let context = json!({"model_id": model_id, "memory_mb": memory_mb, "device": device});
-            vec![metric("model_load_ms", *load_ms as f64, context)]
-        }
-        Event::ModelUnloaded { .. } | Event::ModelFailed { .. } => Vec::new(),
+impl StoreWatch {
+    /// Nothing is told yet.
+    pub(crate) fn new(store: Store, manager: Manager) -> Self {
+        Self { store, manager, metrics_seen: 0, evaluations_seen: 0 }
     }
-}
 
-fn context_of(generation: &Generation) -> Value {
-    json!({
-        "model_id": generation.model_id,
-        "finish_reason": generation.finish_reason.as_str(),
-        "prompt_tokens": generation.usage.prompt_tokens,
-        "completion_tokens": generation.usage.completion_tokens,
-        "cached_tokens": generation.usage.cached_tokens,
-        "first_token_ms": generation.first_token_ms,
-        "predicted_per_second": generation.timings.predicted_per_second,
-        "conversation_id": generation.conversation_id,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use mms_protocol::Event;
-    use mms_protocol::generate::{FinishReason, Timings, Usage};
-    use mms_protocol::view::Generation;
-
-    use super::metrics;
-
-    #[test]
-    fn every_generation_records_latency_and_tokens() {
-        let generation = Generation {
-            model_id: "m".to_owned(),
-            text: "secret".to_owned(),
-            finish_reason: FinishReason::Stop,
-            usage: Usage { prompt_tokens: 3, completion_tokens: 5, cached_tokens: 1 },
-            timings: Timings::default(),
-            first_token_ms: Some(4.0),
-            total_ms: 12.5,
-            conversation_id: None,
-        };
-        let rows = metrics("Agent", &Event::Generated(Box::new(generation)));
-        let shown: Vec<_> = rows.iter().map(|row| (row.metric_name.as_str(), row.value)).collect();
-        assert_eq!(shown, [("generation_latency_ms", 12.5), ("generation_tokens", 5.0)]);
-        for row in rows {
-            let context = row.context.expect("a context");
-            assert_eq!(context["model_id"], "m");
-            assert!(!context.to_string().contains("secret"), "what was said is not kept");
+    /// Tells it once in each interval, for ever.
+    pub(crate) async fn run(mut self, interval: Duration) {
+        loop {
+            self.tell();
+            tokio::time::sleep(interval).await;
         }
+    }
+
+    /// Tells it once.
+    pub(crate) fn tell(&mut self) {
+        let status = self.store.status();
+        self.manager.board().report("evaluation_store", false, status.ok, status.detail);
+        let counters = self.manager.counters();
+        counters.performance_logs.add(status.metrics_written.saturating_sub(self.metrics_seen));
+        counters.trust_score_updates.add(status.evaluations_written.saturating_sub(self.evaluations_seen));
+        (self.metrics_seen, self.evaluations_seen) = (status.metrics_written, status.evaluations_written);
     }
 }

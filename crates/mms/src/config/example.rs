@@ -70,13 +70,15 @@ fn sample(key: &str) -> Value {
         "id" => "my-model".into(),
         "path" => "path/to/file".into(),
         "worker" => "path/to/mms-worker".into(),
-        "chat_template" => "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:".into(),
+        "chat_template" => "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}assistant:".into(),
         "capabilities" => ["chat"].as_slice().into(),
         "idle_unload_s" => 300.into(),
         "gpu_layers" => (-1).into(),
         "mmap" | "mlock" => true.into(),
+        "context_length" => 4096.into(),
         "slots" => 4.into(),
-        _number => 512.into(),
+        "batch_size" | "ubatch_size" => 512.into(),
+        _threads => 0.into(),
     }
 }
 

@@ -115,7 +115,9 @@ impl<'a> Reader<'a> {
                     self.mistakes.push(Mistake { at: document.origin(name.span()), message });
                     continue;
                 };
-                if free.contains(&name.get_ref().as_ref()) {
+                // Of another shape than it should be, which has been told already.
+                let misshapen = value.get_ref().is_array() != arrays.contains(&name.get_ref().as_ref());
+                if misshapen || free.contains(&name.get_ref().as_ref()) {
                     continue;
                 }
                 for key in tables.into_iter().flat_map(|table| table.keys()) {
