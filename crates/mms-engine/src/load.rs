@@ -44,6 +44,7 @@ pub(crate) fn load(backend: &LlamaBackend, spec: LoadSpec, began: Instant, outbo
         return Err("the model does not generate text token by token (it is an encoder, an encoder-decoder or a diffusion model)".to_owned());
     }
     let sizes = Sizes::new(settings, model.n_ctx_train(), model.size());
+    sizes.check()?;
     if sizes.context_length > model.n_ctx_train() {
         tracing::warn!(
             context_length = sizes.context_length,
@@ -151,6 +152,18 @@ impl Sizes {
         }
     }
 
+    /// llama.cpp takes minutes, and memory for its own tables, before it notices that a cache cannot be.
+    fn check(self) -> Result<(), String> {
+        let tokens = u64::from(self.context_length) * u64::from(self.slots);
+        if tokens > MOST_CACHED_TOKENS {
+            let Self { context_length, slots, .. } = self;
+            return Err(format!(
+                "{slots} slots with a context of {context_length} tokens each are {tokens} tokens; the limit is {MOST_CACHED_TOKENS}"
+            ));
+        }
+        Ok(())
+    }
+
     fn options(self) -> ContextOptions {
         ContextOptions {
             tokens: self.context_length.saturating_mul(self.slots),
@@ -162,6 +175,9 @@ impl Sizes {
         }
     }
 }
+
+/// Far beyond what any machine holds for a model of use: 32 Mi tokens.
+const MOST_CACHED_TOKENS: u64 = 1 << 25;
 
 /// ggml's own limit.
 const MOST_THREADS: u32 = 512;

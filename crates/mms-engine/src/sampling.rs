@@ -30,8 +30,9 @@ impl Candidates {
 }
 
 impl Chooser {
-    /// The penalties look at the end of the prompt too.
-    pub(crate) fn new(sampling: &Sampling, model: &LlamaModel, prompt: &[LlamaToken]) -> Self {
+    /// The penalties look at the end of the prompt too, and never further back than the context, since llama.cpp takes memory for
+    /// as many tokens as it is told.
+    pub(crate) fn new(sampling: &Sampling, model: &LlamaModel, prompt: &[LlamaToken], context_length: u32) -> Self {
         let mut samplers = Vec::new();
         let vocabulary = model.vocab();
         let suppressed = vocabulary.suppress_tokens();
@@ -40,7 +41,7 @@ impl Chooser {
                 suppressed.iter().map(|&token| LlamaLogitBias::new(token, f32::NEG_INFINITY)).collect();
             samplers.push(LlamaSampler::logit_bias(model.n_vocab(), &biases));
         }
-        let look_back = if penalizes(sampling) { sampling.repeat_last_n } else { 0 };
+        let look_back = if penalizes(sampling) { sampling.repeat_last_n.min(context_length) } else { 0 };
         if look_back > 0 {
             samplers.push(LlamaSampler::penalties(
                 model.n_vocab(),

@@ -41,7 +41,7 @@ impl Engine {
         let job = Job {
             id,
             order: self.admitted,
-            chooser: Chooser::new(&spec.sampling, self.loaded.model, &prompt),
+            chooser: Chooser::new(&spec.sampling, self.loaded.model, &prompt, context_length),
             text: TextStream::new(stops),
             limit: room.min(spec.max_tokens.map_or(usize::MAX, |most| most as usize)),
             generated: 0,

@@ -67,8 +67,13 @@ fn penalties_change_greedy_answers_only_when_asked() {
     let expect = host.generate(&plain).text;
     let neutral = with(Sampling { repeat_penalty: 1.0, top_k: 3, top_p: 0.1, ..Sampling::default() });
     assert_eq!(host.generate(&neutral).text, expect);
-    let strong =
-        with(Sampling { frequency_penalty: 2.0, presence_penalty: 2.0, repeat_penalty: 5.0, ..Sampling::default() });
+    let strong = with(Sampling {
+        repeat_last_n: u32::MAX,
+        frequency_penalty: 2.0,
+        presence_penalty: 2.0,
+        repeat_penalty: 5.0,
+        ..Sampling::default()
+    });
     assert_ne!(host.generate(&strong).text, expect);
 }
 

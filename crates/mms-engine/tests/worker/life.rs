@@ -104,6 +104,15 @@ fn a_model_that_cannot_be_loaded_has_a_reason() {
 }
 
 #[test]
+fn a_context_that_no_machine_holds_is_refused_at_once() {
+    let mut host = Host::spawn();
+    host.shake_hands();
+    let settings = EngineSettings { context_length: u32::MAX, slots: 64, ..EngineSettings::default() };
+    let reason = host.load(LoadSpec { settings, ..demo() }).expect_err("too long");
+    assert!(reason.contains("the limit is"), "{reason}");
+}
+
+#[test]
 fn the_end_of_the_socket_ends_the_worker() {
     // Before the handshake.
     let mut host = Host::spawn();
