@@ -49,7 +49,8 @@ mms=${CARGO_TARGET_DIR:-target}/debug/mms
 
 say "starting: mms serve"
 mkdir -p "$DATA_DIR"
-setsid "$mms" serve &
+log=$DATA_DIR/server.log
+setsid "$mms" serve 2>"$log" &
 server=$!
 for _ in $(seq 600); do
     if "$mms" ping --timeout 1 >/dev/null 2>&1; then
@@ -59,6 +60,7 @@ for _ in $(seq 600); do
         code=0
         wait "$server" || code=$?
         server=
+        cat "$log" >&2
         echo "demo: the server ended before it was ready" >&2
         exit "$([ "$code" -ne 0 ] && echo "$code" || echo 1)"
     fi
@@ -82,7 +84,7 @@ fi
 
 cat <<END
 
-── serving until Ctrl-C. In another terminal:
+── serving until Ctrl-C; it logs to ${log}. In another terminal:
    ${mms} chat
    curl http://127.0.0.1:${HTTP_PORT}/health
    curl http://127.0.0.1:${HTTP_PORT}/v1/chat/completions -H 'Content-Type: application/json' \\
