@@ -56,6 +56,48 @@ async fn killed_before_the_first_text_the_request_is_tried_again() {
 }
 
 #[tokio::test]
+async fn killed_while_prefilling_every_request_in_it_begins_again() {
+    let rig = Setup::new().start().await;
+    rig.load("demo").await.unwrap();
+    let first = rig.pid("demo").unwrap();
+    signal(first, Signal::STOP);
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        streams.push(rig.stream(long_prompt("demo")).await);
+    }
+    signal(first, Signal::CONT);
+    signal(first, Signal::KILL);
+    for mut stream in streams {
+        let (text, last) = rest(&mut stream).await;
+        match last {
+            GenerateEvent::Finished(generation) => assert_eq!(generation.text, text),
+            GenerateEvent::Failed(refusal) => {
+                assert!(refusal.code == ErrorCode::WorkerDied && !text.is_empty(), "{refusal:?} after {text:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_ne!(rig.pid("demo").unwrap(), first);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_prefill_costs_nothing() {
+    let rig = Setup::new().start().await;
+    rig.load("demo").await.unwrap();
+    let pid = rig.pid("demo").unwrap();
+    signal(pid, Signal::STOP);
+    let stream = rig.stream(long_prompt("demo")).await;
+    drop(stream);
+    rig.until("the departure", |rig| rig.manager.model("demo").unwrap().active_requests == 0).await;
+    signal(pid, Signal::CONT);
+    assert!(rig.generate(ask("demo", "hello", 4)).await.is_ok());
+    assert_eq!(rig.pid("demo"), Some(pid), "the worker went on");
+    assert_eq!(rig.manager.health().stats.generations, 1, "only the answer that somebody waited for was generated");
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn killed_after_the_first_text_the_request_fails_and_says_why() {
     let rig = Setup::new().start().await;
     let mut stream = rig.stream(endless("demo")).await;
