@@ -9,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use mms_manager::{GenerateEvent, Manager};
-use mms_protocol::{ErrorCode, GenerateArgs, Operation, Refusal, Reply};
+use mms_protocol::dialect::unload_of_unknown;
+use mms_protocol::{ErrorCode, GenerateArgs, Operation, Profile, Refusal, Reply};
 use mms_store::Store;
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ impl Gateway {
     /// Does one operation that came through the door called `dialect`; dropping the future cancels the work.
     pub(crate) async fn perform(
         &self,
+        profile: Profile,
         dialect: &'static str,
         operation: Result<Operation, Refusal>,
     ) -> Result<Reply, Refusal> {
@@ -46,6 +48,7 @@ impl Gateway {
             Ok(operation) => caught(self.manager.call(operation)).await,
             Err(refusal) => Err(refusal),
         };
+        let result = unload_of_unknown(profile, result.as_ref()).map_or(result, Err);
         if let Ok(Reply::Generated(generation)) = &result {
             self.metrics.generated(generation);
         }

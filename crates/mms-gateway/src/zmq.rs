@@ -65,7 +65,7 @@ impl MainPort {
     }
 
     async fn single(&self, call: Call) -> Value {
-        let result = self.gateway.perform(dialect_name(call.envelope.dialect), call.operation).await;
+        let result = self.gateway.perform(self.profile, dialect_name(call.envelope.dialect), call.operation).await;
         encode(self.profile, &call.envelope, result.as_ref(), now())
     }
 

@@ -132,8 +132,9 @@ pub fn encode(profile: Profile, envelope: &Envelope, result: Result<&Reply, &Ref
     Value::Object(reply)
 }
 
-/// Unloading a model that nobody knows: done on the legacy profile (the old agent said so too), an error on the suite's.
-fn unload_of_unknown(profile: Profile, result: Result<&Reply, &Refusal>) -> Option<Refusal> {
+/// Unloading a model that nobody knows: done on the legacy profile (the old agent said so too), an error on the suite's. [`encode`]
+/// writes it so; who also counts, or shows a status besides the reply, asks here.
+pub fn unload_of_unknown(profile: Profile, result: Result<&Reply, &Refusal>) -> Option<Refusal> {
     match (profile, result) {
         (Profile::Suite, Ok(Reply::Unloaded { model, known: false, .. })) => {
             let shown: String = model.chars().take(80).collect();

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, routing::post};
 use mms_protocol::dialect::decode_named;
-use mms_protocol::{Profile, Reply, encode};
+use mms_protocol::{Profile, encode};
 
 use super::{Http, body, error};
 use crate::gateway::now;
@@ -20,16 +20,14 @@ async fn operation(State(http): State<Http>, Path(name): Path<String>, request: 
     let arguments = match body::object(request, http.body).await {
         Ok(arguments) => arguments,
         Err(refusal) => {
-            let refused = http.gateway.perform("http", Err(refusal.clone())).await;
+            let refused = http.gateway.perform(Profile::Suite, "http", Err(refusal.clone())).await;
             return error::response(refused.as_ref().err().unwrap_or(&refusal));
         }
     };
     let call = decode_named(Profile::Suite, &name, &arguments);
-    let result = http.gateway.perform("http", call.operation).await;
+    let result = http.gateway.perform(Profile::Suite, "http", call.operation).await;
     let reply = encode(Profile::Suite, &call.envelope, result.as_ref(), now());
     match &result {
-        // Nobody knows the model: on this profile an error, which `encode` has told already.
-        Ok(Reply::Unloaded { known: false, .. }) => (StatusCode::NOT_FOUND, Json(reply)).into_response(),
         Ok(_) => (StatusCode::OK, Json(reply)).into_response(),
         Err(refusal) => error::with_status(error::status(refusal.code), refusal, reply),
     }

@@ -36,6 +36,8 @@ async fn refusals_have_their_status() {
         assert_eq!((reply.status, &told["error"]["code"]), (status, &json!(code)), "{path} {body}");
         assert_eq!(told["status"], "error");
     }
+    let counted = r#"mms_requests_total{operation="unload_model",dialect="http",outcome="model_not_found"}"#;
+    assert_eq!(suite.metric(counted).await, 1.0);
     suite.stop().await;
 }
 

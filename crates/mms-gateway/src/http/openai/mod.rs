@@ -15,7 +15,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, body::Body};
-use mms_protocol::{ErrorCode, Operation, Refusal, Reply};
+use mms_protocol::{ErrorCode, Operation, Profile, Refusal, Reply};
 use serde_json::{Map, Value};
 
 use self::answer::{Answer, Kind};
@@ -52,14 +52,16 @@ async fn respond(
         Ok(asked) if asked.stream => streamed(http, asked, kind).await,
         Ok(asked) => whole(http, asked, kind).await,
         // Counted like every other refusal.
-        Err(refusal) => http.gateway.perform(DIALECT, Err(refusal)).await.map(|_| Body::empty().into_response()),
+        Err(refusal) => {
+            http.gateway.perform(Profile::Suite, DIALECT, Err(refusal)).await.map(|_| Body::empty().into_response())
+        }
     };
     result.unwrap_or_else(|refusal| error::response(&refusal))
 }
 
 async fn whole(http: &Http, asked: Asked, kind: Kind) -> Result<Response, Refusal> {
     let answer = Answer::new(kind);
-    match http.gateway.perform(DIALECT, Ok(Operation::Generate(asked.args))).await? {
+    match http.gateway.perform(Profile::Suite, DIALECT, Ok(Operation::Generate(asked.args))).await? {
         Reply::Generated(generation) => Ok(Json(answer.whole(&generation)).into_response()),
         _ => Err(Refusal::new(ErrorCode::Internal, "the generation gave another reply than a generation")),
     }

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use mms_protocol::view::{ModelState, ModelView};
-use mms_protocol::{Operation, Reply};
+use mms_protocol::{Operation, Profile, Reply};
 use serde_json::{Value, json};
 
 use super::{DIALECT, error};
@@ -14,7 +14,7 @@ use crate::http::Http;
 
 /// Every model whose file is whole.
 pub(super) async fn list(State(http): State<Http>) -> Response {
-    match http.gateway.perform(DIALECT, Ok(Operation::ListModels)).await {
+    match http.gateway.perform(Profile::Suite, DIALECT, Ok(Operation::ListModels)).await {
         Ok(Reply::ListModels(models)) => {
             let usable = models.iter().filter(|model| model.status != ModelState::Broken);
             let data: Vec<Value> = usable.map(|model| object(model, http.gateway.started)).collect();
@@ -26,7 +26,7 @@ pub(super) async fn list(State(http): State<Http>) -> Response {
 
 /// One model of the catalogue, a broken one too.
 pub(super) async fn one(State(http): State<Http>, Path(id): Path<String>) -> Response {
-    match http.gateway.perform(DIALECT, Ok(Operation::GetModelStatus { model: id })).await {
+    match http.gateway.perform(Profile::Suite, DIALECT, Ok(Operation::GetModelStatus { model: id })).await {
         Ok(Reply::ModelStatus(model)) => Json(object(&model, http.gateway.started)).into_response(),
         other => unexpected(other),
     }
