@@ -120,14 +120,8 @@ impl HttpClient {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
         // Ends with the reply, or as soon as its body is dropped; a later failure is seen by the reader of the body.
-        let connection = tokio::spawn(connection);
-        match sender.send_request(request).await {
-            Err(error) if error.is_canceled() => match connection.await {
-                Ok(Err(why)) => Err(self.broken(why)),
-                Ok(Ok(())) | Err(_) => Err(self.broken(error)),
-            },
-            sent => sent.map_err(|error| self.broken(error)),
-        }
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|error| self.broken(error))
     }
 
     async fn collect(&self, what: &str, response: Response<Incoming>) -> Result<HttpReply, ClientError> {
@@ -138,18 +132,20 @@ impl HttpClient {
 
     fn broken(&self, error: hyper::Error) -> ClientError {
         let endpoint = self.given.clone();
+        // A request that was given up before it was sent carries the connection's own failure.
+        let failure = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>()).unwrap_or(&error);
         // Bytes that are no HTTP, or that came before anything was asked; the latter has no predicate of its own.
-        let unasked = error.source().is_none()
-            && !(error.is_canceled()
-                || error.is_closed()
-                || error.is_incomplete_message()
-                || error.is_timeout()
-                || error.is_user()
-                || error.is_body_write_aborted());
-        if error.is_parse() || unasked {
+        let unasked = failure.source().is_none()
+            && !(failure.is_canceled()
+                || failure.is_closed()
+                || failure.is_incomplete_message()
+                || failure.is_timeout()
+                || failure.is_user()
+                || failure.is_body_write_aborted());
+        if failure.is_parse() || unasked {
             ClientError::Foreign { endpoint, expected: "HTTP", speaks: "something else".to_owned() }
         } else {
-            ClientError::Protocol { endpoint, why: format!("HTTP: {error}") }
+            ClientError::Protocol { endpoint, why: format!("HTTP: {failure}") }
         }
     }
 

@@ -1,4 +1,5 @@
 //! The HTTP client against listeners that answer exactly what a case needs.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::time::Duration;
 

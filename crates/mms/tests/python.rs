@@ -1,6 +1,7 @@
 //! The tests in `tests/python`: pyzmq and the `openai` package, the clients that users have, against real servers.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[expect(dead_code, reason = "this program uses a part of it")]
 mod support;
 
 use std::path::Path;

@@ -5,6 +5,7 @@ mod asking;
 mod bad_input;
 mod clients;
 mod files;
+#[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod workers;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod matching;
+#[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 

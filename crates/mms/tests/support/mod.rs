@@ -1,6 +1,6 @@
 //! A real server for a test: the built `mms` with the built `mms-worker`, on free ports of loopback, in a folder of its own, ended
 //! with the test. `Server::start("")` is all that most tests need.
-#![expect(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![expect(unreachable_pub, reason = "a module of several test programs")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -215,34 +215,42 @@ fn children_of(parent: u32) -> Vec<u32> {
 }
 
 /// Lines of a pipe, collected by a thread.
-#[derive(Clone)]
-struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+#[derive(Clone, Default)]
+struct Lines(Arc<Collected>);
+
+#[derive(Default)]
+struct Collected {
+    lines: Mutex<(Vec<String>, Ended)>,
+    changed: Condvar,
+}
+
+/// Whether the pipe has ended.
+type Ended = bool;
 
 impl Lines {
     fn of(pipe: impl Read + Send + 'static) -> Self {
-        let lines = Self(Arc::default());
+        let lines = Self::default();
         let collected = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
                 let Ok(line) = line else { break };
-                collected.0.0.lock().unwrap().0.push(line);
-                collected.0.1.notify_all();
+                collected.0.lines.lock().unwrap().0.push(line);
+                collected.0.changed.notify_all();
             }
-            collected.0.0.lock().unwrap().1 = true;
-            collected.0.1.notify_all();
+            collected.0.lines.lock().unwrap().1 = true;
+            collected.0.changed.notify_all();
         });
         lines
     }
 
     fn all(&self) -> String {
-        self.0.0.lock().unwrap().0.join("\n")
+        self.0.lines.lock().unwrap().0.join("\n")
     }
 
     /// Waits for a line; `false`: the pipe has ended, or patience has, without it.
     fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> bool {
         let begun = Instant::now();
-        let (lock, changed) = &*self.0;
-        let mut state = lock.lock().unwrap();
+        let mut state = self.0.lines.lock().unwrap();
         loop {
             if state.0.iter().any(|line| wanted(line)) {
                 return true;
@@ -250,7 +258,7 @@ impl Lines {
             if state.1 || begun.elapsed() > PATIENCE {
                 return false;
             }
-            state = changed.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
+            state = self.0.changed.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
         }
     }
 }
