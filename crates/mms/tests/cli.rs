@@ -114,7 +114,13 @@ fn sigterm_lets_a_running_generation_finish_and_refuses_new_work() {
     assert!(reply["text"].as_str().is_some_and(|text| !text.is_empty()), "{reply}");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert!(!is_alive(worker));
-    assert!(server.folder().join("data/model_evaluation.db").exists());
+    // What ended during the drain is in the store, too.
+    let rows = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = mms_store::Store::open(&server.folder().join("data/model_evaluation.db")).unwrap();
+        store.metrics(mms_store::MetricFilter::default()).await.unwrap()
+    });
+    let latency = rows.iter().find(|row| row.metric_name == "generation_latency_ms").expect("a row for the generation");
+    assert!(latency.value > 0.0, "{latency:?}");
 }
 
 #[test]
@@ -163,12 +169,16 @@ fn no_worker_survives_a_killed_server() {
 
 #[test]
 fn readiness_is_withdrawn_when_the_port_answers_no_more_and_comes_back() {
-    let server = Server::start("[server]\nprobe_interval_s = 0.1\n[limits]\nmax_connections = 1\n");
-    // The only place on the main port is taken, so the probe, like any client, gets no answer.
-    let holder = TcpStream::connect(server.main.trim_start_matches("tcp://")).unwrap();
-    server.wait_for_log("readiness withdrawn");
+    let server = Server::start("[server]\nprobe_interval_s = 0.1\n[limits]\nmax_connections = 4\n");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Once every place on the main port is taken, the probe, like any other client, gets no answer.
+    let mut holders = Vec::new();
+    wait_until("withdrawn", || {
+        holders.extend(runtime.block_on(mms_client::Client::connect(&server.main, support::PATIENCE)));
+        server.log().contains("readiness withdrawn")
+    });
     wait_until("503", || status_of(&server, "/readyz") == 503);
-    drop(holder);
+    drop(holders);
     server.wait_for_log("ready again");
     wait_until("200", || status_of(&server, "/readyz") == 200);
 }

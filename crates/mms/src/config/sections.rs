@@ -340,7 +340,7 @@ impl EngineConfig {
                     .key("ubatch_size", "Most tokens that are computed at once; at most batch_size.")
                     .read(BATCH, default.ubatch_size),
                 threads: section
-                    .key("threads", "Threads for decoding; 0: one for each core.")
+                    .key("threads", "Threads for decoding; 0: one for each core, fewer for very small models.")
                     .read(THREADS, default.threads),
                 threads_batch: section
                     .key("threads_batch", "Threads for reading prompts; 0: as threads.")
