@@ -256,8 +256,12 @@ impl Manager {
     }
 
     async fn unload(&self, name: String) -> Result<Reply, Refusal> {
-        let Ok(view) = self.model(&name) else {
-            return Ok(Reply::Unloaded { model: name, known: false, was_loaded: false });
+        let view = match self.model(&name) {
+            Ok(view) => view,
+            Err(refusal) if refusal.code == ErrorCode::ModelNotFound => {
+                return Ok(Reply::Unloaded { model: name, known: false, was_loaded: false });
+            }
+            Err(refusal) => return Err(refusal),
         };
         let mut guard = self.guard();
         let (reply, answer) = oneshot::channel();

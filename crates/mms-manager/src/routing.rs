@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use mms_protocol::{ErrorCode, ModelChoice, Refusal};
 
+use crate::catalogue::bare;
+
 /// Preferences that mean something without a configured policy.
 pub const DEFAULT_PREFERENCES: [&str; 3] = ["fast", "quality", "fallback"];
 
@@ -51,9 +53,10 @@ pub struct Routing<'a> {
 }
 
 impl<'a> Routing<'a> {
-    /// The model of that name: exactly, else as an alias, else without regard to case and to a `.gguf` at the end.
+    /// The model of that name: its id, else an alias, else its id without the folders in front of it; then the same without regard
+    /// to case and to a `.gguf` at the end. A name that so means several models is refused.
     pub fn resolve(&self, name: &str) -> Result<&'a str, Refusal> {
-        self.find(name).ok_or_else(|| self.not_found(name))
+        self.find(name)?.ok_or_else(|| self.not_found(name))
     }
 
     /// The model that is to generate.
@@ -74,14 +77,14 @@ impl<'a> Routing<'a> {
 
     fn prefer(&self, preference: &str) -> Result<&'a str, Refusal> {
         if let Some(name) = self.policy.get(preference) {
-            let id = self.find(name).ok_or_else(|| {
+            let id = self.find(name)?.ok_or_else(|| {
                 let mut refusal = self.not_found(name);
                 refusal.message.push_str(&format!(" (the routing policy names it for '{preference}')"));
                 refusal
             })?;
             return self.must_generate(id);
         }
-        if let Some(id) = self.find(preference) {
+        if let Some(id) = self.find(preference)? {
             return self.must_generate(id);
         }
         if let Some(id) = self.by_default(preference) {
@@ -132,13 +135,29 @@ impl<'a> Routing<'a> {
         }
     }
 
-    fn find(&self, name: &str) -> Option<&'a str> {
+    fn find(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
         let folded = fold(name);
-        let by = |test: &dyn Fn(&Candidate<'a>) -> bool| self.candidates.iter().find(|c| test(c)).map(|c| c.id);
-        by(&|c| c.id == name)
-            .or_else(|| by(&|c| c.aliases.iter().any(|alias| alias == name)))
-            .or_else(|| by(&|c| fold(c.id) == folded))
-            .or_else(|| by(&|c| c.aliases.iter().any(|alias| fold(alias) == folded)))
+        let alike: [&dyn Fn(&Candidate<'a>) -> bool; 4] = [
+            &|c| bare(c.id) == name,
+            &|c| fold(c.id) == folded,
+            &|c| c.aliases.iter().any(|alias| fold(alias) == folded),
+            &|c| fold(bare(c.id)) == folded,
+        ];
+        let exact = self.candidates.iter().find(|c| c.id == name);
+        // An alias of two models belongs to the first of them; the catalogue has a warning about it.
+        let exact = exact.or_else(|| self.candidates.iter().find(|c| c.aliases.iter().any(|alias| alias == name)));
+        if let Some(found) = exact {
+            return Ok(Some(found.id));
+        }
+        for test in alike {
+            let found: Vec<&str> = self.candidates.iter().filter(|c| test(c)).map(|c| c.id).collect();
+            match found.as_slice() {
+                [] => {}
+                [only] => return Ok(Some(only)),
+                several => return Err(ambiguous(name, several)),
+            }
+        }
+        Ok(None)
     }
 
     fn not_found(&self, name: &str) -> Refusal {
@@ -160,6 +179,12 @@ impl<'a> Routing<'a> {
         };
         format!("; known: {}{more}", shown.join(", "))
     }
+}
+
+fn ambiguous(name: &str, ids: &[&str]) -> Refusal {
+    let text =
+        format!("the name {name} means {} models: {}; use the whole id of one of them", ids.len(), ids.join(", "));
+    Refusal::new(ErrorCode::InvalidArgument, text).with("model_id", name).with("candidates", ids)
 }
 
 fn fold(name: &str) -> String {
@@ -259,7 +284,27 @@ mod tests {
         let models = [world.model("Phi", 1.0), world.model("phi", 2.0), world.model("phi.gguf", 3.0)];
         assert_eq!(world.named(&models, "phi").unwrap(), "phi");
         assert_eq!(world.named(&models, "phi.gguf").unwrap(), "phi.gguf");
-        assert_eq!(world.named(&models, "PHI").unwrap(), "Phi");
+        let refusal = world.named(&models, "PHI").unwrap_err();
+        assert_eq!(refusal.message, "the name PHI means 3 models: Phi, phi, phi.gguf; use the whole id of one of them");
+    }
+
+    #[test]
+    fn a_name_without_folders_will_do_while_it_means_one_model() {
+        let world = World::new(&[("code", "coder")]);
+        let mut models = vec![world.model("a/coder", 1.0), world.model("deep/er/talker", 2.0), world.model("m", 3.0)];
+        assert_eq!(world.named(&models, "coder").unwrap(), "a/coder");
+        assert_eq!(world.named(&models, "Talker.gguf").unwrap(), "deep/er/talker");
+        assert_eq!(world.prefer(&models, "code").unwrap(), "a/coder");
+        models.push(world.model("b/coder", 4.0));
+        let refusal = world.named(&models, "coder").unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::InvalidArgument);
+        assert_eq!(refusal.message, "the name coder means 2 models: a/coder, b/coder; use the whole id of one of them");
+        assert_eq!(refusal.details["candidates"], serde_json::json!(["a/coder", "b/coder"]));
+        assert_eq!(world.prefer(&models, "coder").unwrap_err().code, ErrorCode::InvalidArgument);
+        assert_eq!(world.prefer(&models, "code").unwrap_err().code, ErrorCode::InvalidArgument);
+        assert_eq!(world.named(&models, "b/coder").unwrap(), "b/coder");
+        models.push(world.model("b/m", 5.0));
+        assert_eq!(world.named(&models, "m").unwrap(), "m", "a whole id is never ambiguous");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mms_protocol::worker::EngineSettings;
 
-use super::naming::{PartName, part_file_name, part_name, stem};
+use super::naming::{PartName, bare, part_file_name, part_name, stem};
 use super::{Catalogue, CatalogueConfig, ModelConfig, ModelEntry, Origin};
 use crate::gguf::{GgufError, Header};
 use crate::memory::Estimate;
@@ -47,6 +47,8 @@ pub struct SeenFile {
     pub place: Option<Place>,
     /// What it looks like from outside.
     pub stamp: Stamp,
+    /// Differs where the content does; see [`crate::scan`].
+    pub mark: u64,
     /// What its content is.
     pub state: FileState,
 }
@@ -166,8 +168,8 @@ impl<'a> Build<'a> {
         for file in self.observed.files.values() {
             found.extend(file.place.as_ref().map(|place| (file, place)));
         }
-        // A real file comes before the links to it, and the shallowest first: it keeps the plain name.
-        found.sort_by_key(|(file, place)| (place.link, place.folder.components().count(), place.root, &file.path));
+        // A real file comes before the links to it, and an earlier models folder has the first claim to a name.
+        found.sort_by_key(|(file, place)| (place.link, place.root, &file.path));
         let mut groups: Vec<(Group, &Place)> = Vec::new();
         let mut known = BTreeSet::new();
         for (file, place) in found {
@@ -196,39 +198,39 @@ impl<'a> Build<'a> {
     fn unmatched(&mut self) {
         for model in self.config.models.iter().filter(|model| model.path.is_none()) {
             if !self.entries.iter().any(|entry| entry.id == model.id) {
-                let why = format!("no file {}.gguf in the models folders, and no path is configured", model.id);
+                let found = self.entries.iter().filter(|entry| entry.origin == Origin::Folder);
+                let alike: Vec<&str> = found.map(|entry| entry.id.as_str()).filter(|id| bare(id) == model.id).collect();
+                let why = match alike.as_slice() {
+                    [] => format!("no file {}.gguf in the models folders, and no path is configured", model.id),
+                    alike => format!("several files have that name ({}), and no path is configured", alike.join(", ")),
+                };
                 self.push(missing(&model.id, PathBuf::new(), why), Some(model));
             }
         }
     }
 
-    /// A free name for each group: its own, else with its subfolder, else with the models folder too, else numbered.
-    fn name(&mut self, groups: &[(Group, &Place)]) -> Vec<String> {
-        let mut naturals: BTreeMap<String, usize> = BTreeMap::new();
+    /// A free name for each group; see the module's documentation.
+    fn name(&self, groups: &[(Group, &Place)]) -> Vec<String> {
+        let mut same_name: BTreeMap<String, usize> = BTreeMap::new();
         for (group, _) in groups {
-            *naturals.entry(group.natural_id()).or_default() += 1;
+            *same_name.entry(group.natural_id()).or_default() += 1;
         }
         let mut taken: HashSet<String> = self.entries.iter().map(|entry| entry.id.clone()).collect();
         let mut ids = Vec::with_capacity(groups.len());
         for (group, place) in groups {
             let own = group.natural_id();
-            let folder = place.folder.to_string_lossy();
+            let below = match place.folder.to_string_lossy() {
+                folder if folder.is_empty() => own.clone(),
+                folder => format!("{folder}/{own}"),
+            };
             let root = self.config.folders.get(place.root).and_then(|root| root.file_name()).unwrap_or_default();
-            let mut candidates = Vec::new();
-            if folder.is_empty() {
-                candidates.push(own.clone());
-            } else {
-                if naturals.get(&own) == Some(&1) {
-                    candidates.push(own.clone());
-                }
-                candidates.push(format!("{folder}/{own}"));
+            let mut candidates = vec![below.clone(), format!("{}/{below}", root.to_string_lossy())];
+            if same_name.get(&own) == Some(&1) && self.table(&own).is_some() {
+                candidates.insert(0, own);
             }
-            let parts = [root.to_string_lossy(), folder];
-            let full: Vec<&str> = parts.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()).collect();
-            candidates.push(format!("{}/{own}", full.join("/")));
             let free = candidates.into_iter().find(|candidate| !taken.contains(candidate));
             let id = free.unwrap_or_else(|| {
-                (2_u32..).map(|n| format!("{own}-{n}")).find(|id| !taken.contains(id)).unwrap_or_default()
+                (2_u32..).map(|n| format!("{below}-{n}")).find(|id| !taken.contains(id)).unwrap_or_default()
             });
             taken.insert(id.clone());
             ids.push(id);
@@ -257,7 +259,7 @@ impl<'a> Build<'a> {
         let files: Vec<Option<&SeenFile>> = paths.iter().map(|path| self.observed.files.get(path)).collect();
         let mut hasher = DefaultHasher::new();
         for file in files.iter().flatten() {
-            (&file.path, file.stamp).hash(&mut hasher);
+            (&file.path, file.stamp.len, file.stamp.identity, file.mark).hash(&mut hasher);
         }
         let headers: Vec<&Arc<Header>> = files
             .iter()
@@ -278,8 +280,10 @@ impl<'a> Build<'a> {
             Group::Single(path) => single_fault(path, files.first().copied().flatten()),
             Group::Split(_, part) => split_fault(part, &files),
         };
+        let writing = files.iter().flatten().any(|file| matches!(file.state, FileState::Writing { .. }));
         ModelEntry {
             path: paths[0].clone(),
+            writing,
             file_bytes: files.iter().flatten().map(|file| file.stamp.len).sum(),
             files: files.iter().flatten().map(|file| file.path.clone()).collect(),
             fingerprint: hasher.finish(),
@@ -301,6 +305,7 @@ fn blank(id: &str, origin: Origin) -> ModelEntry {
         fingerprint: 0,
         header: None,
         broken: None,
+        writing: false,
         settings: EngineSettings::default(),
         estimate: Estimate::default(),
         capabilities: Vec::new(),

@@ -2,8 +2,13 @@
 //! difference makes a new one ([`crate::scan`]).
 //!
 //! A model comes from a file in the models folders, from a `[[models]]` table of the configuration, from both together, or with the
-//! program. Its id is the file's name without `.gguf` (and, of a split model, without `-00001-of-00003`); ids are told apart by case.
-//! Where two files have the same one, those in subfolders are called `sub/name`.
+//! program. Its id is the file's path below the models folder without `.gguf` (and, of a split model, without `-00001-of-00003`):
+//! `name`, or `sub/name` in a subfolder. So no id depends on what other files there are, and none changes when one comes. In requests
+//! the bare `name` will do as long as only one model has it ([`crate::routing`]). Ids are told apart by case.
+//!
+//! Two rules for what is left: a `[[models]]` table without a path whose id is the bare name of a single file gives it that id; and a
+//! file whose id is taken, by the configuration, by the built-in model or by an earlier models folder, has its models folder's name put
+//! in front.
 
 mod compose;
 mod config;
@@ -17,8 +22,8 @@ use mms_protocol::worker::EngineSettings;
 
 pub use compose::{FileState, Observed, Place, SeenFile, Stamp, compose};
 pub use config::{BuiltinModel, CatalogueConfig, IdleUnload, ModelConfig, Priority};
-pub(crate) use naming::is_model_file;
 pub use naming::{PartName, part_file_name, part_name};
+pub(crate) use naming::{bare, is_model_file};
 
 use crate::gguf::Header;
 use crate::memory::{Estimate, estimate};
@@ -49,12 +54,14 @@ pub struct ModelEntry {
     pub files: Vec<PathBuf>,
     /// Bytes of all its files.
     pub file_bytes: u64,
-    /// Differs whenever a file was replaced or changed.
+    /// Differs whenever a file was replaced or its content changed; a new time alone changes nothing.
     pub fingerprint: u64,
     /// What its header says; `None` when no header could be read.
     pub header: Option<Arc<Header>>,
     /// Why it cannot be loaded; `None`: it can.
     pub broken: Option<String>,
+    /// The reason is that a file of it is being written to.
+    pub writing: bool,
     /// Settings it is loaded with.
     pub settings: EngineSettings,
     /// What loading it is expected to take.

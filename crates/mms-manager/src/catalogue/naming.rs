@@ -35,6 +35,11 @@ pub fn part_file_name(base: &str, no: u32, count: u32) -> String {
     format!("{base}-{no:05}-of-{count:05}.gguf")
 }
 
+/// An id without the folders in front of it.
+pub(crate) fn bare(id: &str) -> &str {
+    id.rsplit_once('/').map_or(id, |(_folders, name)| name)
+}
+
 /// The name without `.gguf` (in any case); `None` when it has another ending or nothing before it.
 pub(crate) fn stem(file_name: &str) -> Option<&str> {
     let split = file_name.len().checked_sub(".gguf".len())?;

@@ -45,7 +45,8 @@ impl Lifecycle {
     }
 
     /// Compares a model with its entry in the catalogue. What is resident serves on as long as it can: a removed or replaced
-    /// model until its work under way is done, one whose file is broken now until it is idle.
+    /// model until its work under way is done, one whose file is broken now until it is idle, and one whose file is being written
+    /// to until that has ended, one way or the other.
     pub(super) fn review(&mut self, now: Instant, id: &str) {
         let Some(model) = self.models.get_mut(id) else { return };
         match &model.phase {
@@ -53,6 +54,8 @@ impl Lifecycle {
                 let stale = process.version != model.facts.version;
                 if !model.listed {
                     self.retire(now, id, "removed", Vec::new());
+                } else if model.facts.writing {
+                    // Nothing is known yet.
                 } else if stale && model.facts.broken.is_none() {
                     self.retire(now, id, "replaced", Vec::new());
                 } else if model.facts.broken.is_some() && model.is_idle() {

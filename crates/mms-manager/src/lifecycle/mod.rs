@@ -62,6 +62,8 @@ pub struct Facts {
     pub idle_unload: Option<Duration>,
     /// Why it cannot be loaded.
     pub broken: Option<String>,
+    /// It cannot be loaded since its file is being written to; what becomes of it is not known yet.
+    pub writing: bool,
 }
 
 /// A request for a model.

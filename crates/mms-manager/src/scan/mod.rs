@@ -1,12 +1,14 @@
 //! Looking at the models folders again and again: new, changed and removed files appear without a restart.
 //!
 //! A look lists the folders and compares length, time and inode of every file with the last look; headers are read only where these
-//! differ, so thousands of unchanged files cost milliseconds. What was seen becomes a catalogue in [`crate::catalogue::compose`].
+//! differ, so thousands of unchanged files cost milliseconds. A file at rest that has another time and the same content ([`mark`])
+//! has not changed. What was seen becomes a catalogue in [`crate::catalogue::compose`].
 //!
 //! Symbolic links: one to a file inside any of the models folders is followed, one that leads out of them is not (a warning says so:
 //! add the other folder to the configuration instead), and one to a folder never is, since what lies inside the models folders is
 //! found at its own place. The models folders themselves, and files that the configuration names, may be links to anywhere.
 
+mod mark;
 mod walk;
 
 #[cfg(test)]
@@ -44,9 +46,35 @@ pub struct Scanner {
 #[derive(Debug, Clone)]
 struct Known {
     stamp: Stamp,
-    /// The stamp was another one the look before, for the same inode.
+    /// The content was another one the look before, for the same inode.
     changing: bool,
+    /// It has been left alone for a while.
+    at_rest: bool,
+    mark: u64,
     content: Result<Arc<Header>, GgufError>,
+}
+
+impl Known {
+    fn read(path: &Path, stamp: Stamp) -> Self {
+        let content = Header::read(path).map(Arc::new);
+        let mark = mark::mark(path, stamp.len).unwrap_or_else(|error| {
+            // It is changing under our eyes, or the header could not be read either; then its time tells changes.
+            tracing::debug!(path = %path.display(), %error, "cannot be read");
+            stamp.modified_ns as u64
+        });
+        Self { stamp, changing: false, at_rest: false, mark, content }
+    }
+
+    /// What this look found, `before` being what the look before did.
+    fn after(self, before: &Self) -> Self {
+        let same_file = before.stamp.identity == self.stamp.identity;
+        let same_content =
+            before.stamp.len == self.stamp.len && before.mark == self.mark && before.content == self.content;
+        if before.stamp == self.stamp || (same_file && same_content && before.at_rest) {
+            return Self { at_rest: true, ..self };
+        }
+        Self { changing: same_file, ..self }
+    }
 }
 
 impl Scanner {
@@ -111,20 +139,15 @@ impl Scanner {
         known: &mut HashMap<PathBuf, Known>,
     ) -> SeenFile {
         let stamp = stamp(metadata);
-        let before = self.known.get(&path);
-        let fresh = match before {
-            Some(before) if before.stamp == stamp && !matches!(before.content, Err(GgufError::Io { .. })) => {
-                Known { changing: false, ..before.clone() }
-            }
-            Some(before) => Known {
-                stamp,
-                changing: before.stamp != stamp && before.stamp.identity == stamp.identity,
-                content: Header::read(&path).map(Arc::new),
-            },
-            None => Known { stamp, changing: false, content: Header::read(&path).map(Arc::new) },
-        };
         let warm =
             metadata.modified().is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age < STILL_WARM));
+        let fresh = match self.known.get(&path) {
+            Some(before) if before.stamp == stamp && !matches!(before.content, Err(GgufError::Io { .. })) => {
+                Known { changing: false, at_rest: true, ..before.clone() }
+            }
+            Some(before) => Known::read(&path, stamp).after(before),
+            None => Known { at_rest: !warm, ..Known::read(&path, stamp) },
+        };
         let state = match &fresh.content {
             Ok(header) if fresh.changing => FileState::Writing { needs: Some(header.file_bytes) },
             Ok(header) => FileState::Whole(Arc::clone(header)),
@@ -137,8 +160,9 @@ impl Scanner {
             },
             Err(error) => FileState::Faulty(error.clone()),
         };
+        let mark = fresh.mark;
         known.insert(path.clone(), fresh);
-        SeenFile { path, place, stamp, state }
+        SeenFile { path, place, stamp, mark, state }
     }
 }
 

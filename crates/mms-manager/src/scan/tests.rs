@@ -88,7 +88,7 @@ fn files_become_models() {
         disk.model(&format!("models/{ignored}"));
     }
     let catalogue = disk.look();
-    assert_eq!(ids(&catalogue), ["Small-Q4", "other"]);
+    assert_eq!(ids(&catalogue), ["Small-Q4", "deep/er/other"]);
     assert_eq!(catalogue.warnings(), [] as [&str; 0]);
     let small = get(&catalogue, "Small-Q4");
     assert_eq!((&small.path, &small.broken, small.origin), (&path, &None, Origin::Folder));
@@ -98,15 +98,34 @@ fn files_become_models() {
 }
 
 #[test]
-fn equal_names_are_told_apart_by_their_folders() {
+fn an_id_does_not_depend_on_the_other_files() {
     let mut disk = Disk::new();
-    disk.model("models/m.gguf");
-    disk.model("models/a/m.gguf");
-    disk.model("models/b/m.gguf");
-    disk.model("models/b/only.gguf");
-    disk.model("more/m.gguf");
     disk.config.folders.push(disk.path("more"));
-    assert_eq!(ids(&disk.look()), ["a/m", "b/m", "m", "more/m", "only"]);
+    disk.model("models/b/m.gguf");
+    disk.model("more/only.gguf");
+    assert_eq!(ids(&disk.look()), ["b/m", "only"]);
+    disk.model("models/a/m.gguf");
+    assert_eq!(ids(&disk.look()), ["a/m", "b/m", "only"]);
+    disk.model("models/m.gguf");
+    disk.model("more/m.gguf");
+    disk.model("more/x/m.gguf");
+    assert_eq!(ids(&disk.look()), ["a/m", "b/m", "m", "more/m", "only", "x/m"]);
+}
+
+#[test]
+fn a_table_names_the_only_file_of_its_name() {
+    let mut disk = Disk::new();
+    disk.model("models/a/m.gguf");
+    disk.model("models/a/other.gguf");
+    let table = |id: &str| ModelConfig { id: id.to_owned(), pinned: true, ..ModelConfig::default() };
+    disk.config.models = vec![table("m"), table("a/other")];
+    let catalogue = disk.look();
+    assert_eq!(ids(&catalogue), ["a/other", "m"]);
+    assert!(get(&catalogue, "m").pinned && get(&catalogue, "a/other").pinned);
+    disk.model("models/b/m.gguf");
+    let catalogue = disk.look();
+    assert_eq!(ids(&catalogue), ["a/m", "a/other", "b/m", "m"]);
+    assert_eq!(fault(&catalogue, "m"), "several files have that name (a/m, b/m), and no path is configured");
 }
 
 #[test]
@@ -310,6 +329,43 @@ fn a_file_that_is_being_copied_is_broken_until_it_is_whole() {
     assert!(scanner.look(now).unwrap().get("a").unwrap().broken.as_ref().unwrap().starts_with("still being"));
     let later = scanner.look(now + Duration::from_secs(60)).unwrap();
     assert!(fault(&later, "a").starts_with("half-copied"));
+}
+
+#[test]
+fn another_time_alone_is_no_change() {
+    let disk = Disk::new();
+    let path = disk.model("models/a.gguf");
+    let half = disk.write("models/half.gguf", &Builder::llama().file()[..200]);
+    let mut scanner = disk.scanner();
+    let now = SystemTime::now();
+    let first = scanner.look(now).unwrap();
+    disk.age(&path, 0);
+    disk.age(&half, 1800);
+    assert!(scanner.look(now).is_none());
+    disk.age(&path, 1800);
+    assert!(scanner.look(now).is_none());
+    // Other content of the same length is one.
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let second = scanner.look(now).unwrap();
+    assert!(get(&second, "a").writing && fault(&second, "a").starts_with("still being written"));
+    let third = scanner.look(now).unwrap();
+    assert!(!get(&third, "a").writing);
+    assert_ne!(get(&third, "a").fingerprint, get(&first, "a").fingerprint);
+}
+
+#[test]
+fn a_file_that_was_made_at_full_length_first_is_not_taken_for_touched() {
+    let disk = Disk::new();
+    let path = disk.model("models/a.gguf");
+    disk.age(&path, 2);
+    let mut scanner = disk.scanner();
+    let now = SystemTime::now();
+    scanner.look(now).unwrap();
+    disk.age(&path, 1);
+    assert!(get(&scanner.look(now).unwrap(), "a").writing, "it is written to again and again");
+    assert!(!get(&scanner.look(now).unwrap(), "a").writing);
 }
 
 #[test]

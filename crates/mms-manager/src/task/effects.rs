@@ -80,9 +80,10 @@ impl Task {
             chat_template: entry.chat_template.clone(),
         };
         tracing::info!(model, estimated_mb = entry.estimate.total_mb().round(), "loading");
-        let job = Job { worker, program: self.config.worker_program.clone(), load };
+        let job = Job { worker, program: self.config.worker_program.clone(), load, estimate: entry.estimate };
         let worker_handle = Worker::start(job, self.spawner.clone(), self.reports.clone());
-        self.workers.insert(worker, Resident { worker: worker_handle, model, facts: WorkerFacts::default() });
+        let entry = Arc::clone(entry);
+        self.workers.insert(worker, Resident { worker: worker_handle, model, entry, facts: WorkerFacts::default() });
     }
 
     fn note(&mut self, note: Note) {

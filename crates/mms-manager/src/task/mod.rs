@@ -94,6 +94,8 @@ pub(crate) struct Task {
 struct Resident {
     worker: Worker,
     model: String,
+    /// What it loaded.
+    entry: Arc<ModelEntry>,
     facts: WorkerFacts,
 }
 
@@ -291,6 +293,7 @@ impl Task {
                 Some(IdleUnload::After(after)) => Some(after),
             },
             broken: entry.broken.clone(),
+            writing: entry.writing,
         }
     }
 
@@ -324,7 +327,8 @@ impl Task {
                 self.views.remove(&id);
                 continue;
             };
-            let worker = shown.worker.and_then(|worker| self.workers.get(&worker)).map(|resident| &resident.facts);
+            let resident = shown.worker.and_then(|worker| self.workers.get(&worker));
+            let (entry, worker) = (self.loaded_entry(entry), resident.map(|resident| &resident.facts));
             let view = view(entry, &shown, worker, self.config.idle_unload, &self.clock);
             self.views.insert(id, Arc::new(view));
         }
@@ -336,7 +340,7 @@ impl Task {
         };
         let mut snapshot = Snapshot {
             models: self.views.values().cloned().collect(),
-            entries: self.catalogue.entries().to_vec(),
+            entries: self.catalogue.entries().iter().map(|entry| Arc::clone(self.loaded_entry(entry))).collect(),
             memory,
             policy: Arc::clone(&self.policy),
             effective_policy: BTreeMap::new(),
@@ -344,6 +348,16 @@ impl Task {
         };
         snapshot.effective_policy = snapshot.route(|routing| routing.effective());
         self.publisher.send_replace(Arc::new(snapshot));
+    }
+
+    /// What is known of a model: what the catalogue says, or, while that is only that its file cannot be used now, what was found
+    /// out before its worker loaded it.
+    fn loaded_entry<'a>(&'a self, entry: &'a Arc<ModelEntry>) -> &'a Arc<ModelEntry> {
+        if entry.broken.is_none() {
+            return entry;
+        }
+        let worker = self.lifecycle.shown(&entry.id).and_then(|shown| shown.worker);
+        worker.and_then(|worker| self.workers.get(&worker)).map_or(entry, |resident| &resident.entry)
     }
 
     fn on_drain(&mut self, deadline: Duration, reply: oneshot::Sender<DrainReport>) {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::lifecycle::{Finish, Said, WorkerId, WorkerInput};
-use crate::memory::measure;
+use crate::memory::{Estimate, measure};
 
 pub use process::ending;
 pub use spawner::Spawner;
@@ -54,6 +54,8 @@ pub struct Job {
     pub program: PathBuf,
     /// What to load.
     pub load: LoadSpec,
+    /// What that is expected to take; tells weights that are in memory twice from those that are not.
+    pub estimate: Estimate,
 }
 
 /// The way to a running worker. Dropping it ends the process.
@@ -206,10 +208,14 @@ impl Attendant {
     }
 
     fn measure(&self) {
-        // A process that has just ended cannot be measured; its end is seen at once.
-        if let Ok(residency) = measure(self.pid) {
-            self.input(WorkerInput::Measured(residency.total_mb));
+        if let Some(mb) = self.needed_mb() {
+            self.input(WorkerInput::Measured(mb));
         }
+    }
+
+    /// `None`: a process that has just ended cannot be measured; its end is seen at once.
+    fn needed_mb(&self) -> Option<f64> {
+        Some(measure(self.pid).ok()?.needed_mb(&self.job.estimate))
     }
 
     fn input(&self, input: WorkerInput) {
@@ -224,7 +230,7 @@ impl Attendant {
             ToHost::Loading { fraction } => WorkerInput::Progress(fraction),
             ToHost::Loaded(info) => {
                 self.resident = true;
-                let measured_mb = measure(self.pid).ok().map(|residency| residency.total_mb);
+                let measured_mb = self.needed_mb();
                 let slots = info.slots;
                 _ = self.reports.send((self.job.worker, Report::Info(Box::new(info))));
                 WorkerInput::Loaded { slots, measured_mb }

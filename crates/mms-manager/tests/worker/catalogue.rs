@@ -69,9 +69,41 @@ async fn a_file_truncated_under_a_resident_model_does_no_harm_to_others() {
     let rig = Setup::new().copy("other.gguf").start().await;
     rig.load("demo").await.unwrap();
     rig.load("other").await.unwrap();
-    File::options().write(true).open(rig.models.path().join("demo.gguf")).unwrap().set_len(4096).unwrap();
+    let file = File::options().write(true).open(rig.models.path().join("demo.gguf")).unwrap();
+    file.set_len(4096).unwrap();
+    // Nobody goes on writing to it.
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600)).unwrap();
     rig.until_state("demo", ModelState::Broken).await;
     assert_eq!(rig.generate(ask("demo", "hello", 4)).await.unwrap_err().code, ErrorCode::ModelBroken);
     assert!(rig.generate(ask("other", "hello", 4)).await.is_ok());
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_touched_or_written_to_leaves_its_resident_model_alone() {
+    let rig = Setup::new().start().await;
+    rig.load("demo").await.unwrap();
+    let (path, pid) = (rig.models.path().join("demo.gguf"), rig.pid("demo").unwrap());
+    let file = File::options().write(true).open(&path).unwrap();
+    // The marker file is found by the same look or a later one than the change before it.
+    for (round, seconds) in [(1, 10), (2, 7200)] {
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
+        let marker = format!("marker{round}");
+        fs::copy(demo_model(), rig.models.path().join(format!("{marker}.gguf"))).unwrap();
+        rig.until("the next look", |rig| rig.manager.model(&marker).is_ok()).await;
+        assert!(rig.generate(ask("demo", "hello", 4)).await.is_ok());
+        assert_eq!(rig.pid("demo").unwrap(), pid);
+    }
+    // One that is not whole while it is written to, and then is as it was.
+    let whole = fs::read(&path).unwrap();
+    file.set_len(whole.len() as u64 - 1).unwrap();
+    fs::copy(demo_model(), rig.models.path().join("marker3.gguf")).unwrap();
+    rig.until("the next look", |rig| rig.manager.model("marker3").is_ok()).await;
+    assert!(rig.generate(ask("demo", "hello", 4)).await.is_ok());
+    std::os::unix::fs::FileExt::write_all_at(&file, &whole[whole.len() - 1..], whole.len() as u64 - 1).unwrap();
+    fs::copy(demo_model(), rig.models.path().join("marker4.gguf")).unwrap();
+    rig.until("the next look", |rig| rig.manager.model("marker4").is_ok()).await;
+    assert!(rig.generate(ask("demo", "hello", 4)).await.is_ok());
+    assert_eq!(rig.pid("demo").unwrap(), pid);
     rig.finish().await;
 }

@@ -17,6 +17,10 @@ async fn a_model_is_loaded_answers_and_is_unloaded() {
     assert_eq!(view.status, ModelState::Loaded);
     assert!(view.measured_mb.is_some_and(|mb| mb > 1.0) && view.worker_pid.is_some() && view.load_ms.is_some());
     assert_eq!((view.n_ctx, view.slots), (512, 2));
+    // Its weights were repacked, so the pages they were read from do not count as well.
+    let resident = mms_manager::memory::measure(view.worker_pid.unwrap()).unwrap();
+    let weights_mb = view.tensor_bytes as f64 / mms_manager::memory::MIB;
+    assert!(view.measured_mb.unwrap() <= resident.total_mb - weights_mb * 0.9, "{:?} {resident:?}", view.measured_mb);
 
     let generation = rig.generate(ask("DEMO.gguf", "hello", 16)).await.unwrap();
     assert_eq!(generation.model_id, "demo");

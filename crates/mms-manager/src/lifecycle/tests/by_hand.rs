@@ -355,3 +355,17 @@ fn a_drain_refuses_new_work_finishes_what_runs_and_refuses_the_rest_at_its_deadl
     }
     assert!(world.lifecycle.is_empty());
 }
+
+#[test]
+fn a_file_that_is_written_to_changes_nothing_for_its_resident_model() {
+    let mut world = resident([facts("a", 100.0)]);
+    let worker = world.worker("a");
+    world.change("a", |a| (a.version, a.broken, a.writing) = (2, Some("still being written".to_owned()), true));
+    assert_eq!((world.state("a"), world.worker("a")), (ModelState::Loaded, worker));
+    let request = world.generate("a");
+    world.finish(worker, request);
+    assert_eq!((&world.ended[&request], world.state("a")), (&End::Finished, ModelState::Loaded));
+    // Afterwards it is another model's file, so that is loaded.
+    world.change("a", |a| (a.broken, a.writing) = (None, false));
+    assert!(world.workers[&worker].told_to_end);
+}

@@ -53,7 +53,16 @@ pub(super) enum End {
 }
 
 pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
-    Facts { id: id.to_owned(), version: 1, estimated_mb, slots: 1, pinned: false, idle_unload: None, broken: None }
+    Facts {
+        id: id.to_owned(),
+        version: 1,
+        estimated_mb,
+        slots: 1,
+        pinned: false,
+        idle_unload: None,
+        broken: None,
+        writing: false,
+    }
 }
 
 pub(super) fn limits() -> Limits {
