@@ -19,6 +19,8 @@ use crate::limits::WireLimits;
 const BATCH_WIDTH: usize = 8;
 /// Longer frames are parsed away from the threads that serve connections.
 const PARSE_INLINE: usize = 256 << 10;
+/// When a message may be sent again for which there was no memory.
+const NO_ROOM_RETRY_MS: u64 = 1000;
 
 /// Serves the operations in `profile`'s words until `shutdown`, then lets running requests finish.
 pub async fn serve_main(
@@ -48,7 +50,7 @@ impl Handler for MainPort {
 
 impl MainPort {
     async fn answer(&self, body: Result<Frames, Rejected>) -> Value {
-        let frame = match body.map_err(|rejected| too_large(&rejected)).and_then(only_frame) {
+        let frame = match body.map_err(|rejected| not_kept(&rejected)).and_then(only_frame) {
             Ok(frame) => frame,
             Err(refusal) => return self.single(refused(refusal)).await,
         };
@@ -108,10 +110,17 @@ fn only_frame(frames: Frames) -> Result<Bytes, Refusal> {
     }
 }
 
-fn too_large(rejected: &Rejected) -> Refusal {
-    let refusal = Refusal::new(ErrorCode::TooLarge, rejected.to_string());
+fn not_kept(rejected: &Rejected) -> Refusal {
+    let refusal = |code| Refusal::new(code, rejected.to_string());
     match *rejected {
-        Rejected::Oversized { len, limit } => refusal.with("bytes", len).with("limit_bytes", limit),
-        Rejected::TooManyFrames { frames, limit } => refusal.with("frames", frames).with("limit_frames", limit),
+        Rejected::Oversized { len, limit } => {
+            refusal(ErrorCode::TooLarge).with("bytes", len).with("limit_bytes", limit)
+        }
+        Rejected::TooManyFrames { frames, limit } => {
+            refusal(ErrorCode::TooLarge).with("frames", frames).with("limit_frames", limit)
+        }
+        Rejected::NoRoom { len, .. } => {
+            refusal(ErrorCode::QueueFull).with("bytes", len).with("retry_after_ms", NO_ROOM_RETRY_MS)
+        }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{SocketType, probe::Banner};
 
-/// A message that was read past and not kept, since it broke a limit. Its sender can still be told.
+/// A message that was read past and not kept, since it broke a limit or found no room. Its sender can still be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// More bytes than allowed.
@@ -24,6 +24,16 @@ pub enum Rejected {
         frames: u64,
         /// The limit.
         limit: usize,
+    },
+    /// The memory that all connections share for large messages was used up while this one came. It may be sent again later.
+    #[error(
+        "no room now for the message of {len} bytes: the {budget} bytes for large messages of all peers are in use"
+    )]
+    NoRoom {
+        /// Bytes of the message, as far as they were announced.
+        len: u64,
+        /// The shared memory.
+        budget: u64,
     },
 }
 

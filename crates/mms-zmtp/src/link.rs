@@ -18,7 +18,12 @@ use crate::{
 };
 
 /// Smallest and largest buffer space offered to one read of small messages.
-const READ_SIZES: (usize, usize) = (4 << 10, 128 << 10);
+const READ_SIZES: (usize, usize) = (4 << 10, 64 << 10);
+
+/// Bytes in the inbox from which on nothing is read ahead of decoding.
+const READ_AHEAD: usize = 16 << 10;
+/// Keeps nothing.
+const NOTHING: Limits = Limits { max_message: 0, max_frames: 0, max_drained: 0, max_command: 0 };
 
 #[derive(Debug)]
 pub(crate) struct Link<S> {
@@ -42,7 +47,7 @@ pub(crate) enum Sign {
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// A link before its handshake: commands are read up to `max_command`, messages are not kept.
     pub(crate) fn new(stream: S, already_read: &[u8], max_command: usize) -> Self {
-        let limits = Limits { max_message: 0, max_frames: 0, max_drained: 0, max_command };
+        let limits = Limits { max_command, ..NOTHING };
         Self {
             stream,
             inbox: BytesMut::from(already_read),
@@ -77,8 +82,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// Reads once into the inbox; 0 is the end of the stream.
+    /// Memory of the unfinished message after the next read.
+    pub(crate) fn held(&self) -> usize {
+        self.decoder.held()
+    }
+
+    /// Gives up the unfinished message; false when there is none to give up.
+    pub(crate) fn refuse(&mut self, budget: u64) -> bool {
+        self.decoder.refuse(budget)
+    }
+
+    /// Nothing more will be decoded: drops what was to be. What is read from now on may be dropped too.
+    pub(crate) fn deafen(&mut self) {
+        self.inbox = BytesMut::new();
+        self.open(NOTHING);
+    }
+
+    /// Whether a read now takes only a little memory although nothing is decoded.
+    pub(crate) fn can_read_ahead(&self) -> bool {
+        self.inbox.len() < READ_AHEAD && !self.decoder.in_large_frame()
+    }
+
+    /// Reads once, into the inbox or the large frame that is coming; 0 is the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(mut frame) = self.decoder.large_frame() {
+            debug_assert!(self.inbox.is_empty(), "bytes in front would be overtaken");
+            return poll_read_buf(Pin::new(&mut self.stream), cx, &mut frame);
+        }
         let room = self.decoder.room(&self.inbox).max(self.read_size);
         self.inbox.reserve(room);
         let got = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox))?;

@@ -4,8 +4,8 @@
 //! read ─▶ decode ─▶ handler, polled at once ─ ready ──────────▶ outbox ─▶ write
 //!                          └─ pending ─▶ work ─ when done ─────────┘
 //! ```
-//! Nothing is read while too much is in work or unsent: the peer then feels TCP's back-pressure. That it left is then noticed when the next
-//! reply is written to it.
+//! No request is taken while too much is in work or unsent: the peer then feels TCP's back-pressure. A little is read ahead even so, since
+//! that is how its leaving shows; that of a peer which has sent more than that is noticed when the next reply is written to it.
 
 use std::{
     future::poll_fn,
@@ -26,6 +26,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     Handler, Peer, Request, ServerOptions,
+    budget::{Budget, Claim},
     timers::{Due, Timers},
 };
 use crate::{
@@ -86,10 +87,15 @@ pub(super) struct Connection<'a, S, H> {
     /// Set when no further requests are taken: how the connection is going to end.
     ending: Option<Result<(), ConnectionError>>,
     timers: Timers,
+    /// What this connection holds of the memory that all share.
+    claim: Claim<'a>,
+    budget: &'a Budget,
+    /// Whether the peer's next bytes are wanted; otherwise it has to wait.
+    hungry: bool,
 }
 
 enum Progress {
-    /// Something was read, written or answered.
+    /// Something was read, written or answered, or memory was taken away.
     Moved,
     /// The peer has left.
     Left,
@@ -100,10 +106,28 @@ enum Progress {
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<'a, S, H> {
-    pub(super) fn new(link: Link<S>, handler: &'a H, options: &'a ServerOptions, peer: Arc<Peer>) -> Self {
+    pub(super) fn new(
+        link: Link<S>,
+        handler: &'a H,
+        options: &'a ServerOptions,
+        budget: &'a Budget,
+        peer: Arc<Peer>,
+    ) -> Self {
         let heartbeat = options.heartbeat.filter(|_| peer.info.version >= (3, 1));
         let timers = Timers::new(heartbeat, options.write_timeout);
-        Self { link, handler, options, peer, work: FuturesUnordered::new(), held: 0, ending: None, timers }
+        Self {
+            link,
+            handler,
+            options,
+            peer,
+            work: FuturesUnordered::new(),
+            held: 0,
+            ending: None,
+            timers,
+            claim: budget.claim(),
+            budget,
+            hungry: true,
+        }
     }
 
     /// Serves until the peer leaves, or until `shutdown` and what is in work then is answered.
@@ -111,6 +135,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<'a, S, H> {
         let mut stop = pin!(shutdown.cancelled());
         loop {
             self.take_requests().await;
+            // While the connection is ending bytes are read only to notice that the peer leaves.
+            self.hungry = (self.find_room() && self.has_capacity()) || self.ending.is_some();
             if self.work.is_empty()
                 && self.link.is_flushed()
                 && let Some(end) = self.ending.take()
@@ -131,13 +157,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<'a, S, H> {
     fn end(&mut self, how: Result<(), ConnectionError>) {
         if self.ending.is_none() {
             self.ending = Some(how);
+            self.link.deafen();
             self.timers.end_by = Some(Instant::now() + self.options.drain_timeout);
         }
     }
 
     fn on_timer(&mut self) -> Result<(), ConnectionError> {
-        let paused = !self.wants_bytes();
-        match self.timers.due_now(Instant::now(), paused) {
+        match self.timers.due_now(Instant::now(), !self.hungry) {
             Due::Nothing => Ok(()),
             Due::Ping => {
                 self.link.outbox.push_command(&Command::Ping { ttl: 0, context: Bytes::new() });
@@ -154,9 +180,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<'a, S, H> {
         self.work.len() < self.options.max_in_flight && self.held + self.link.outbox.len() < self.options.max_buffered
     }
 
-    /// While the connection is ending bytes are read only to notice that the peer leaves.
-    fn wants_bytes(&self) -> bool {
-        self.ending.is_some() || self.has_capacity()
+    /// Whether there is memory for the next read. If not, the message that is arriving is given up, and perhaps there is then.
+    fn find_room(&mut self) -> bool {
+        self.claim.hold(self.held, self.link.held())
+            || (self.link.refuse(self.budget.limit() as u64) && self.claim.hold(self.held, self.link.held()))
     }
 
     async fn take_requests(&mut self) {
@@ -187,6 +214,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<'a, S, H> {
 
     /// Gives one request to the handler. What is answered at once goes straight to the outbox.
     async fn take(&mut self, envelope: Frames, body: Result<Frames, Rejected>) {
+        self.claim.complete();
         let bytes: usize = body.iter().flatten().chain(&envelope).map(Bytes::len).sum();
         let cost = bytes + REQUEST_OVERHEAD;
         let reply = self.handler.handle(Request { body, peer: self.peer.clone() });
@@ -222,7 +250,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin, H: Handler> Connection<'a, S, H> {
         if self.timers.poll(cx).is_ready() {
             return Poll::Ready(Ok(Progress::Due));
         }
-        if self.wants_bytes()
+        if self.claim.poll_give_way(cx).is_ready() {
+            return Poll::Ready(Ok(Progress::Moved));
+        }
+        if (self.hungry || self.link.can_read_ahead())
             && let Poll::Ready(read) = self.link.poll_read(cx)
         {
             return Poll::Ready(match read {

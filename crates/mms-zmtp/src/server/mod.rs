@@ -5,6 +5,7 @@
 //!               └─ no ─▶ somebody dawdles in its handshake and gives way, or: greeting + ERROR "too many connections" ─▶ closed
 //! ```
 
+mod budget;
 mod connection;
 mod handler;
 mod slots;
@@ -22,7 +23,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use self::{connection::Connection, slots::Slots};
+use self::{budget::Budget, connection::Connection, slots::Slots};
 pub use self::{
     connection::ConnectionError,
     handler::{Handler, Peer, Request},
@@ -52,6 +53,11 @@ pub struct ServerOptions {
     pub max_in_flight: usize,
     /// Bytes of requests in work and of unsent replies beyond which nothing more is read from a peer.
     pub max_buffered: usize,
+    /// Bytes of messages that arrive and of requests in work, of all peers together; at least one message of the largest size fits always.
+    /// The first 64 KiB of each peer do not count. A message for which there is no room is read past, and the handler is told.
+    pub max_held: usize,
+    /// How long a message may take to arrive when its memory is wanted by others.
+    pub message_grace: Duration,
     /// Our own PINGs to silent peers, for peers that speak ZMTP 3.1. A peer's PINGs are always answered.
     pub heartbeat: Option<Heartbeat>,
     /// Time after which a peer that does not read its replies is given up.
@@ -68,6 +74,8 @@ impl Default for ServerOptions {
             max_connections: 1024,
             max_in_flight: 1024,
             max_buffered: 4 << 20,
+            max_held: 256 << 20,
+            message_grace: Duration::from_secs(10),
             heartbeat: None,
             write_timeout: None,
             drain_timeout: Duration::from_secs(30),
@@ -99,6 +107,7 @@ struct Shared<H> {
     handler: H,
     options: ServerOptions,
     slots: Slots,
+    budget: Budget,
     refusals: Semaphore,
 }
 
@@ -112,7 +121,9 @@ impl<H: Handler> Server<H> {
     /// A server that gives every request to `handler`.
     pub fn new(handler: H, options: ServerOptions) -> Self {
         let slots = Slots::new(options.max_connections);
-        Self { shared: Arc::new(Shared { handler, options, slots, refusals: Semaphore::new(MAX_REFUSALS) }) }
+        let largest = usize::try_from(options.limits.max_message).unwrap_or(usize::MAX);
+        let budget = Budget::new(options.max_held.max(largest), options.message_grace);
+        Self { shared: Arc::new(Shared { handler, options, slots, budget, refusals: Semaphore::new(MAX_REFUSALS) }) }
     }
 
     /// How many peers are connected now, or in their handshake.
@@ -167,7 +178,7 @@ impl<H: Handler> Server<H> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let Shared { handler, options, slots, .. } = &*self.shared;
+        let Shared { handler, options, slots, budget, .. } = &*self.shared;
         let mut link = Link::new(stream, &incoming.already_read, options.limits.max_command);
         let Some(slot) = slots.take().await else {
             link.outbox.push_raw(&Greeting::ours(Mechanism::Null).encode());
@@ -198,7 +209,7 @@ impl<H: Handler> Server<H> {
         let gone = CancellationToken::new();
         let _cancel_when_gone = gone.clone().drop_guard();
         let peer = Arc::new(Peer { addr: incoming.addr, info, gone });
-        Connection::new(link, handler, options, peer).run(&shutdown.child_token()).await
+        Connection::new(link, handler, options, budget, peer).run(&shutdown.child_token()).await
     }
 
     /// Tells a peer why it is not served, in the words of its protocol, and closes.

@@ -64,7 +64,7 @@ async fn an_empty_reply_is_one_empty_frame() {
 }
 
 /// Waits for a permit when asked to, otherwise echoes.
-fn gated(gate: Arc<Semaphore>) -> impl mms_zmtp::Handler {
+pub(crate) fn gated(gate: Arc<Semaphore>) -> impl mms_zmtp::Handler {
     move |request: Request| {
         let gate = gate.clone();
         async move {
@@ -250,6 +250,24 @@ async fn a_panicking_handler_ends_its_connection_only() {
     raw.send(&encoded(&frames(&["panic"]))).await;
     raw.expect_end().await;
     assert_eq!(Raw::dealer(running.addr).await.ask(&["x"]).await, ["x"]);
+}
+
+/// So many that it has to wait with the others, which nobody reads yet.
+#[tokio::test]
+async fn a_peer_that_leaves_while_it_has_to_wait_is_noticed() {
+    let options = ServerOptions { max_in_flight: 2, ..ServerOptions::default() };
+    let running = serve(gated(Arc::new(Semaphore::new(0))), options).await;
+    let mut raw = Raw::dealer(running.addr).await;
+    for _ in 0..10 {
+        raw.send(&encoded(&frames(&["", "wait"]))).await;
+    }
+    drop(raw);
+    within(async {
+        while running.server.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
