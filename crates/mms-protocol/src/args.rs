@@ -8,25 +8,20 @@ use crate::error::Refusal;
 /// The arguments of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Args<'a> {
-    top: Option<&'a Map<String, Value>>,
+    top: &'a Map<String, Value>,
     params: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Args<'a> {
     /// Arguments at the top level of `object`, and under its `params`.
     pub fn of_request(object: &'a Map<String, Value>) -> Result<Self, Refusal> {
-        Ok(Self { top: Some(object), params: params_of(object)? })
-    }
-
-    /// Arguments under `params` only, as JSON-RPC wants it.
-    pub fn of_params(object: &'a Map<String, Value>) -> Result<Self, Refusal> {
-        Ok(Self { top: None, params: params_of(object)? })
+        Ok(Self { top: object, params: params_of(object)? })
     }
 
     /// The value under `key`, unless it is `null`.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        let present = |map: Option<&'a Map<String, Value>>| map?.get(key).filter(|value| !value.is_null());
-        present(self.top).or_else(|| present(self.params))
+        let present = |map: &'a Map<String, Value>| map.get(key).filter(|value| !value.is_null());
+        present(self.top).or_else(|| present(self.params?))
     }
 
     /// A string of at most `max_bytes`.

@@ -85,7 +85,7 @@ pub struct GenerateArgs {
     pub choice: ModelChoice,
     /// What to do.
     pub spec: GenerateSpec,
-    /// Given back in the reply.
+    /// Given back in the reply. It names no history: each request stands for itself, whatever was said under the same id before.
     pub conversation_id: Option<String>,
     /// Ends the request with [`ErrorCode::Timeout`], milliseconds from its arrival; loading counts. `None`: the server's limit.
     pub timeout_ms: Option<u64>,

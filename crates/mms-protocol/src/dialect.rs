@@ -52,6 +52,13 @@ impl Envelope {
     fn plain(dialect: Dialect) -> Self {
         Self { dialect, request_id: None, rpc_id: None, health_check: false }
     }
+
+    /// For what was read out of `object`, whose `request_id` stands where arguments may stand.
+    fn of(dialect: Dialect, object: &Map<String, Value>, operation: &Result<Operation, Refusal>) -> Self {
+        let beside = || object.get("params")?.get("request_id");
+        let request_id = object.get("request_id").or_else(beside).cloned();
+        Self { dialect, request_id, rpc_id: None, health_check: matches!(operation, Ok(Operation::HealthCheck)) }
+    }
 }
 
 /// One request: how to answer it, and what it asks for.
@@ -83,7 +90,7 @@ pub fn decode(profile: Profile, bytes: &[u8]) -> Inbound {
     };
     match value {
         Value::Object(object) => Inbound::Single(Box::new(decode_object(profile, &object))),
-        Value::Array(items) if items.first().is_some_and(is_json_rpc) => {
+        Value::Array(items) if items.iter().any(is_json_rpc) => {
             if items.len() > MAX_BATCH {
                 let text = format!("a batch may hold at most {MAX_BATCH} requests, this one holds {}", items.len());
                 return Inbound::Single(Box::new(rpc_refused(Refusal::new(ErrorCode::InvalidRequest, text))));
@@ -98,9 +105,7 @@ pub fn decode(profile: Profile, bytes: &[u8]) -> Inbound {
 /// dialect `method`.
 pub fn decode_named(profile: Profile, name: &str, arguments: &Map<String, Value>) -> Call {
     let operation = Args::of_request(arguments).and_then(|args| read_operation(name, &args, profile, Dialect::Method));
-    let request_id = arguments.get("request_id").cloned();
-    let health_check = matches!(operation, Ok(Operation::HealthCheck));
-    Call { envelope: Envelope { request_id, health_check, ..Envelope::plain(Dialect::Method) }, operation }
+    Call { envelope: Envelope::of(Dialect::Method, arguments, &operation), operation }
 }
 
 /// A call for a message that could not even be read, such as one over the listener's limits.
@@ -123,13 +128,17 @@ pub fn encode(profile: Profile, envelope: &Envelope, result: Result<&Reply, &Ref
         }
         (dialect, Err(refusal)) => encode_refusal(profile, dialect, refusal),
     };
+    give_back_request_id(profile, envelope, &mut reply);
+    Value::Object(reply)
+}
+
+fn give_back_request_id(profile: Profile, envelope: &Envelope, reply: &mut Map<String, Value>) {
     if let Some(id) = &envelope.request_id {
         reply.insert("request_id".to_owned(), id.clone());
         if envelope.health_check && profile == Profile::Legacy {
             reply.insert("request_id_received".to_owned(), id.clone());
         }
     }
-    Value::Object(reply)
 }
 
 /// Unloading a model that nobody knows: done on the legacy profile (the old agent said so too), an error on the suite's. [`encode`]
@@ -192,29 +201,25 @@ fn decode_object(profile: Profile, object: &Map<String, Value>) -> Call {
         ("type", Dialect::Type),
     ]
     .into_iter()
-    .find_map(|(key, dialect)| object.get(key).map(|name| (key, dialect, name)));
+    .find_map(|(key, dialect)| Some((key, dialect, object.get(key).filter(|name| !name.is_null())?)));
     let (key, dialect, name) = match named {
         Some(("command", _, Value::String(word)))
-            if word.eq_ignore_ascii_case("process") && object.contains_key("type") =>
+            if word.eq_ignore_ascii_case("process") && object.get("type").is_some_and(|name| !name.is_null()) =>
         {
             ("type", Dialect::Type, &object["type"])
         }
         Some(found) => found,
         None if object.contains_key("model_id") => return decode_model_request(object),
         None => {
-            let mut call = refused(nothing_named(profile));
-            call.envelope.request_id = object.get("request_id").cloned();
-            return call;
+            let operation = Err(nothing_named(profile));
+            return Call { envelope: Envelope::of(Dialect::Action, object, &operation), operation };
         }
     };
-    let mut envelope = Envelope::plain(dialect);
-    envelope.request_id = object.get("request_id").cloned();
     let operation = match name {
         Value::String(name) => Args::of_request(object).and_then(|args| read_operation(name, &args, profile, dialect)),
         other => Err(Refusal::invalid(key, "the name of an operation", other)),
     };
-    envelope.health_check = matches!(operation, Ok(Operation::HealthCheck));
-    Call { envelope, operation }
+    Call { envelope: Envelope::of(dialect, object, &operation), operation }
 }
 
 fn read_operation(name: &str, args: &Args<'_>, profile: Profile, dialect: Dialect) -> Result<Operation, Refusal> {
@@ -231,8 +236,6 @@ fn read_operation(name: &str, args: &Args<'_>, profile: Profile, dialect: Dialec
 }
 
 fn decode_model_request(object: &Map<String, Value>) -> Call {
-    let mut envelope = Envelope::plain(Dialect::ModelRequest);
-    envelope.request_id = object.get("request_id").cloned();
     let read = || {
         let args = Args::of_request(object)?;
         let model = model(&args)?.ok_or_else(|| Refusal::missing("model_id required"))?;
@@ -244,7 +247,8 @@ fn decode_model_request(object: &Map<String, Value>) -> Call {
         };
         Ok(Operation::LoadModel(LoadArgs { quantization_level, ..LoadArgs::of(model) }))
     };
-    Call { envelope, operation: read() }
+    let operation = read();
+    Call { envelope: Envelope::of(Dialect::ModelRequest, object, &operation), operation }
 }
 
 fn decode_batch_item(profile: Profile, item: &Value) -> Call {
@@ -264,20 +268,17 @@ fn decode_json_rpc(profile: Profile, object: &Map<String, Value>) -> Call {
         None => None,
         Some(id @ (Value::Null | Value::String(_) | Value::Number(_))) => Some(id.clone()),
         Some(other) => {
-            return rpc_refused(Refusal::new(
-                ErrorCode::InvalidRequest,
-                format!("Invalid Request: id must be a string, a number or null, got {other}"),
-            ));
+            let refusal = Refusal::invalid("Invalid Request: id", "a string, a number or null", other);
+            return rpc_refused(Refusal::new(ErrorCode::InvalidRequest, refusal.message));
         }
     };
-    let envelope = Envelope { rpc_id, ..Envelope::plain(Dialect::JsonRpc) };
     let operation = match object.get("method") {
         Some(Value::String(name)) => {
-            Args::of_params(object).and_then(|args| read_operation(name, &args, profile, Dialect::JsonRpc))
+            Args::of_request(object).and_then(|args| read_operation(name, &args, profile, Dialect::JsonRpc))
         }
         _ => Err(Refusal::new(ErrorCode::InvalidRequest, "Invalid Request: method must be a string")),
     };
-    Call { envelope, operation }
+    Call { envelope: Envelope { rpc_id, ..Envelope::of(Dialect::JsonRpc, object, &operation) }, operation }
 }
 
 fn ok_word(profile: Profile, dialect: Dialect) -> &'static str {
@@ -328,11 +329,13 @@ fn encode_json_rpc(profile: Profile, envelope: &Envelope, result: Result<&Reply,
             if !fields.contains_key("status") {
                 fields.insert("status".to_owned(), Value::from(ok_word(profile, Dialect::Method)));
             }
+            give_back_request_id(profile, envelope, &mut fields);
             json!({"jsonrpc": "2.0", "id": id, "result": fields})
         }
         Err(refusal) => {
             let mut data = Map::from_iter([("code".to_owned(), Value::from(refusal.code.as_str()))]);
             data.extend(refusal.details.clone());
+            give_back_request_id(profile, envelope, &mut data);
             let error = json!({"code": refusal.code.json_rpc(), "message": refusal.message, "data": data});
             json!({"jsonrpc": "2.0", "id": id, "error": error})
         }
@@ -361,6 +364,7 @@ fn model_ready(reply: &Reply, now: f64) -> Map<String, Value> {
 fn model_error(refusal: &Refusal, now: f64) -> Map<String, Value> {
     Map::from_iter([
         ("status".to_owned(), Value::from("ERROR_LOADING_MODEL")),
+        ("message".to_owned(), Value::from(refusal.message.clone())),
         ("error_message".to_owned(), Value::from(refusal.message.clone())),
         ("error_code".to_owned(), Value::from(refusal.code.model_request())),
         ("error".to_owned(), Value::Object(error_object(refusal))),

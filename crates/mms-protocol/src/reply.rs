@@ -316,10 +316,10 @@ fn generated(generation: &Generation, now: f64) -> Value {
             "first_token_ms": generation.first_token_ms,
             "total_ms": generation.total_ms,
         },
+        "conversation_id": generation.conversation_id,
         "timestamp": now,
     }));
-    if let Some(id) = &generation.conversation_id {
-        fields.insert("conversation_id".to_owned(), Value::from(id.clone()));
+    if generation.conversation_id.is_some() {
         fields.insert("using_kv_cache".to_owned(), Value::from(generation.usage.cached_tokens > 0));
     }
     Value::Object(fields)

@@ -238,6 +238,8 @@ pub enum GenerateFailure {
     ContextExceeded {
         /// Length of the prompt.
         prompt_tokens: u32,
+        /// Or more: it has so many bytes that its tokens were not counted.
+        at_least: bool,
         /// Length of the context.
         context_length: u32,
     },

@@ -39,6 +39,21 @@ fn dialects_are_told_apart_in_the_order_of_the_contract() {
     assert_eq!(dialect(json!({"command": "PROCESS", "type": "ping"})), Dialect::Type);
     assert_eq!(dialect(json!({"type": "ping", "model_id": "x"})), Dialect::Type);
     assert_eq!(dialect(json!({"model_id": "x"})), Dialect::ModelRequest);
+    assert_eq!(dialect(json!({"method": null, "action": null, "command": "PING"})), Dialect::Command, "null is absent");
+    assert_eq!(dialect(json!({"action": null, "model_id": "x"})), Dialect::ModelRequest);
+}
+
+#[test]
+fn a_model_request_that_fails_says_why_in_the_words_of_both_profiles() {
+    let answer = reply(Profile::Suite, &json!({"model_id": "", "request_id": "r"}));
+    for key in ["message", "error_message"] {
+        assert_eq!(answer[key], "model_id required");
+    }
+    assert_eq!(
+        (&answer["error_code"], &answer["error"]["code"]),
+        (&json!("MISSING_MODEL_ID"), &json!("missing_argument"))
+    );
+    assert_eq!(answer["request_id"], "r");
 }
 
 #[test]
@@ -92,6 +107,7 @@ fn arguments_stand_at_the_top_or_under_params_and_the_top_wins() {
     assert_eq!(model(json!({"method": "load_model", "params": {"model_name": "b"}})), "b");
     assert_eq!(model(json!({"method": "load_model", "model_id": "a", "params": {"model_id": "b"}})), "a");
     assert_eq!(model(json!({"jsonrpc": "2.0", "id": 1, "method": "load_model", "params": {"model": "c"}})), "c");
+    assert_eq!(model(json!({"jsonrpc": "2.0", "id": 1, "method": "load_model", "model": "d"})), "d");
 }
 
 #[test]
@@ -136,7 +152,13 @@ fn request_ids_come_back_whatever_they_are() {
     for id in [json!("a"), json!(7), json!({"x": [1]}), json!(null)] {
         assert_eq!(reply(Profile::Suite, &json!({"action": "ping", "request_id": id}))["request_id"], id);
         assert_eq!(reply(Profile::Legacy, &json!({"type": "nope", "request_id": id}))["request_id"], id);
+        let beside = json!({"method": "ping", "params": {"request_id": id}});
+        assert_eq!(reply(Profile::Suite, &beside)["request_id"], id);
+        let rpc = |method| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"request_id": id}});
+        assert_eq!(reply(Profile::Suite, &rpc("ping"))["result"]["request_id"], id);
+        assert_eq!(reply(Profile::Suite, &rpc("nope"))["error"]["data"]["request_id"], id);
     }
+    assert!(reply(Profile::Suite, &json!({"action": "ping"})).get("request_id").is_none());
 }
 
 #[test]
@@ -188,6 +210,12 @@ fn json_rpc_follows_its_specification() {
     assert_eq!(params["error"]["code"], -32602);
     let invalid = reply(Profile::Suite, &json!({"jsonrpc": "2.0", "id": {}, "method": "ping"}));
     assert_eq!((&invalid["error"]["code"], &invalid["id"]), (&json!(-32600), &Value::Null));
+    let long = reply(Profile::Suite, &json!({"jsonrpc": "2.0", "id": ["x".repeat(1000)], "method": "ping"}));
+    let text = long["error"]["message"].as_str().unwrap();
+    assert!(
+        text.starts_with("Invalid Request: id must be a string, a number or null, got") && text.len() < 200,
+        "{text}"
+    );
     assert_eq!(reply(Profile::Suite, &json!({"jsonrpc": "2.0", "method": "ping"})), json!({}), "a notification");
 }
 
@@ -204,6 +232,8 @@ fn json_rpc_batches_answer_all_but_notifications() {
     assert_eq!(replies.len(), 2);
     assert_eq!(replies[1]["error"]["code"], -32600);
     assert_eq!(encode_batch(Vec::new()), json!({}));
+    let mixed = json!([5, {"jsonrpc": "2.0", "id": 1, "method": "ping"}]);
+    assert!(matches!(decode(Profile::Suite, mixed.to_string().as_bytes()), Inbound::Batch(calls) if calls.len() == 2));
     let huge = json!(vec![json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}); 65]);
     assert!(matches!(decode(Profile::Suite, huge.to_string().as_bytes()), Inbound::Single(_)));
 }
