@@ -129,6 +129,8 @@ impl Writer {
                 return;
             }
             tracing::warn!(path = %self.path.display(), "the evaluation database was removed or replaced; opening it again");
+            // What would be written to the old file would be lost with it.
+            self.state = State::Shut(StoreError::Closed);
         } else if self.again.is_some_and(|(when, _)| now < when) {
             return;
         }
@@ -266,7 +268,7 @@ fn insert(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::{BACKLOG, Pending, Retry, State, Writer};
     use crate::rows::NewMetric;
@@ -307,5 +309,31 @@ mod tests {
         let status = shared.status(0);
         assert!(status.ok, "{status:?}");
         assert_eq!((status.written, status.dropped), (BACKLOG as u64 + 1, 10));
+    }
+
+    #[test]
+    fn nothing_goes_to_a_file_that_was_replaced_while_the_new_one_is_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let wait = Duration::from_millis(1);
+        let shared = Arc::new(Shared::new(None));
+        let retry = Retry { first: Duration::ZERO, longest: Duration::ZERO };
+        let opened = schema::open_writer(&path, wait);
+        let mut writer = Writer::new(path.clone(), opened, wait, retry, Arc::clone(&shared));
+        std::fs::rename(&path, folder.path().join("old.db")).unwrap();
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (x)").unwrap();
+
+        writer.reopen(Instant::now());
+        writer.write(vec![pending("kept")]);
+        let status = shared.status(0);
+        assert_eq!((status.ok, status.written, writer.backlog.len()), (false, 0, 1), "{status:?}");
+
+        other.execute_batch("COMMIT").unwrap();
+        writer.reopen(Instant::now());
+        writer.write(Vec::new());
+        assert_eq!((shared.status(0).written, shared.status(0).ok), (1, true));
+        let rows: i64 = other.query_row("SELECT count(*) FROM performance_metrics", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
     }
 }
