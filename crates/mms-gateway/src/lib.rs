@@ -14,6 +14,7 @@ mod health;
 pub mod http;
 mod limits;
 mod metrics;
+mod peer;
 mod serve;
 mod zmq;
 

@@ -17,7 +17,7 @@ pub struct WireLimits {
     pub handshake_timeout: Duration,
     /// Time for the head of an HTTP request; an idle HTTP connection is closed after it. Default 30 s.
     pub header_timeout: Duration,
-    /// Time for the body of an HTTP request. Default 60 s.
+    /// Time for the body of an HTTP request; a client that takes nothing of its answer for as long is given up. Default 60 s.
     pub body_timeout: Duration,
     /// Silence of a ZMTP peer after which it is asked whether it is there; it has as long again to answer. Default: never asked.
     pub heartbeat: Option<Duration>,

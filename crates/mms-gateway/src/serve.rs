@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +19,7 @@ use tracing::{debug, warn};
 use crate::gateway::Gateway;
 use crate::http;
 use crate::limits::WireLimits;
+use crate::peer::Peer;
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -84,6 +86,8 @@ pub(crate) struct HttpServer {
     builder: http1::Builder,
     slots: Semaphore,
     refusals: Semaphore,
+    /// How long a client may take nothing of its answer.
+    patience: Duration,
     drain_timeout: Duration,
 }
 
@@ -94,6 +98,8 @@ impl HttpServer {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
+            // Whether a client that has ended its sending side is gone, is found out by `Peer`.
+            .half_close(true)
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
@@ -102,6 +108,7 @@ impl HttpServer {
             builder,
             slots: Semaphore::new(limits.max_connections),
             refusals: Semaphore::new(MAX_REFUSALS),
+            patience: limits.body_timeout,
             drain_timeout: limits.drain_timeout,
         }
     }
@@ -113,8 +120,18 @@ impl HttpServer {
 
     /// Serves requests until the client leaves; after `shutdown` the one that runs may finish.
     pub(crate) async fn serve_connection(&self, stream: TcpStream, addr: SocketAddr, shutdown: &CancellationToken) {
-        let service = TowerToHyperService::new(self.router.clone());
-        let mut connection = std::pin::pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let peer = Peer::new(stream);
+        let io = TokioIo::new(peer.io(self.patience));
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request| {
+            request.extensions_mut().insert(peer.clone());
+            let (peer, version) = (peer.clone(), request.version());
+            let answer = router.call(request);
+            async move {
+                peer.unless_gone(version, answer).await.map(|answer| answer.unwrap_or_else(|never| match never {}))
+            }
+        });
+        let mut connection = std::pin::pin!(self.builder.serve_connection(io, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = shutdown.cancelled() => {

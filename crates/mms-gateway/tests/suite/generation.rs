@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::support::{Suite, ask, serve_model, until, within, zmtp};
 
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 
-fn question(extra: &Value) -> Value {
+pub(crate) fn question(extra: &Value) -> Value {
     let messages = json!([{"role": "user", "content": "Hello, who are you?"}]);
     let mut body = json!({"model": "mms-demo", "messages": messages, "temperature": 0, "max_tokens": 24});
     for (key, value) in extra.as_object().expect("object") {
@@ -18,7 +18,7 @@ fn question(extra: &Value) -> Value {
     body
 }
 
-async fn stream(suite: &Suite, path: &str, body: &Value) -> SseLines {
+pub(crate) async fn stream(suite: &Suite, path: &str, body: &Value) -> SseLines {
     match suite.http_client().post_sse(path, body).await.expect("reply") {
         Ok(lines) => lines,
         Err(reply) => panic!("{} {:?}", reply.status, reply.json()),
@@ -131,16 +131,16 @@ async fn a_prompt_longer_than_the_context_is_a_clear_error() {
 }
 
 /// Series of requests whose client left.
-fn cancelled(operation: &str, dialect: &str) -> String {
+pub(crate) fn cancelled(operation: &str, dialect: &str) -> String {
     format!(r#"mms_requests_total{{operation="{operation}",dialect="{dialect}",outcome="cancelled"}}"#)
 }
 
-async fn until_cancelled(suite: &Suite, series: &str) {
+pub(crate) async fn until_cancelled(suite: &Suite, series: &str) {
     until(series, async || (suite.metric(series).await >= 1.0).then_some(())).await;
 }
 
 /// Holds the worker, so that what is asked now stays in work.
-async fn hold(suite: &Suite) -> Pid {
+pub(crate) async fn hold(suite: &Suite) -> Pid {
     suite.post("/api/v1/load_model", &json!({"model": "mms-demo"})).await;
     let pid = suite.manager.models()[0].worker_pid.expect("worker");
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("process id");

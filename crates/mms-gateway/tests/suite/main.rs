@@ -1,6 +1,7 @@
 //! The front doors through real sockets, in front of a real manager; tests of generation have the built-in model and a real worker.
 
 mod generation;
+mod half_closed;
 mod health_port;
 mod http;
 mod limits;

@@ -20,7 +20,9 @@ use serde_json::{Map, Value};
 
 use self::answer::{Answer, Kind};
 use self::params::Asked;
+use self::sse::Waiting;
 use super::{Http, body};
+use crate::peer::Peer;
 
 /// How metrics call this door.
 const DIALECT: &str = "openai";
@@ -47,9 +49,10 @@ async fn respond(
     kind: Kind,
     read: fn(&Map<String, Value>) -> Result<Asked, Refusal>,
 ) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned();
     let asked = body::object(request, http.body).await.and_then(|object| read(&object));
     let result = match asked {
-        Ok(asked) if asked.stream => streamed(http, asked, kind).await,
+        Ok(asked) if asked.stream => streamed(http, asked, kind, peer).await,
         Ok(asked) => whole(http, asked, kind).await,
         // Counted like every other refusal.
         Err(refusal) => {
@@ -67,7 +70,7 @@ async fn whole(http: &Http, asked: Asked, kind: Kind) -> Result<Response, Refusa
     }
 }
 
-async fn streamed(http: &Http, asked: Asked, kind: Kind) -> Result<Response, Refusal> {
+async fn streamed(http: &Http, asked: Asked, kind: Kind, peer: Option<Peer>) -> Result<Response, Refusal> {
     let tokens = http.gateway.generate(DIALECT, asked.args).await?;
-    sse::response(tokens, Answer::new(kind), asked.include_usage).await
+    sse::response(tokens, Answer::new(kind), asked.include_usage, Waiting::with(peer)).await
 }

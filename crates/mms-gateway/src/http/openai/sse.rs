@@ -1,8 +1,10 @@
 //! A generation as server-sent events: `data: {chunk}` lines, then `data: [DONE]`. A generation that fails before its first event is
-//! an HTTP error like any other; one that breaks off later ends with `data: {"error": ...}` and without `[DONE]`. A client that leaves
-//! drops the body, and with it the generation.
+//! an HTTP error like any other; one that breaks off later ends with `data: {"error": ...}` and without `[DONE]`. While nothing
+//! happens, such as during a long load, comments keep proxies from cutting the connection. A client that leaves drops the body, and
+//! with it the generation.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderName, header};
@@ -13,9 +15,11 @@ use mms_manager::GenerateEvent;
 use mms_protocol::Refusal;
 use mms_protocol::view::Generation;
 use serde_json::Value;
+use tokio::time::{sleep, timeout};
 
 use super::answer::{Answer, Piece};
 use super::error;
+use crate::peer::Peer;
 
 const HEADERS: [(HeaderName, &str); 3] = [
     (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
@@ -24,23 +28,69 @@ const HEADERS: [(HeaderName, &str); 3] = [
     (HeaderName::from_static("x-accel-buffering"), "no"),
 ];
 
-/// Answers with the stream once it is known that there is one.
+/// [`Waiting::silence`] of a server.
+const SILENCE: Duration = Duration::from_secs(10);
+/// The same once the client has ended its sending side: only writing tells whether it is gone.
+const SILENCE_WHEN_LEAVING: Duration = Duration::from_millis(100);
+/// A line that clients of server-sent events skip.
+const COMMENT: &[u8] = b": waiting\n\n";
+
+/// What to do while nothing happens.
+pub(super) struct Waiting {
+    /// Who may leave meanwhile.
+    peer: Option<Peer>,
+    /// After this a comment is sent. Before the first event it is also how long a failure may still become an HTTP error.
+    silence: Duration,
+}
+
+impl Waiting {
+    pub(super) fn with(peer: Option<Peer>) -> Self {
+        Self { peer, silence: SILENCE }
+    }
+}
+
+/// Answers with the stream once it is known that there is one, or that it will take a while.
 pub(super) async fn response(
     mut events: impl Stream<Item = GenerateEvent> + Send + Unpin + 'static,
     answer: Answer,
     include_usage: bool,
+    waiting: Waiting,
 ) -> Result<Response, Refusal> {
-    let first = match events.next().await {
-        Some(GenerateEvent::Failed(refusal)) => return Err(refusal),
-        first => first,
+    let first = match timeout(waiting.silence, events.next()).await {
+        Ok(Some(GenerateEvent::Failed(refusal))) => return Err(refusal),
+        Ok(first) => first.map(Some),
+        Err(_) => Some(None),
     };
     let mut writer = Writer { answer, include_usage, model: String::new(), begun: false };
     let body = stream::iter(first)
-        .chain(events)
-        .map(move |event| writer.write(event))
+        .chain(with_silences(events, waiting))
+        .map(move |event| event.map_or(Bytes::from_static(COMMENT), |event| writer.write(event)))
         .filter(|bytes| future::ready(!bytes.is_empty()))
         .map(Ok::<_, Infallible>);
     Ok((HEADERS, Body::from_stream(body)).into_response())
+}
+
+/// The events, and `None` for each silence.
+fn with_silences(
+    events: impl Stream<Item = GenerateEvent> + Send + Unpin + 'static,
+    waiting: Waiting,
+) -> impl Stream<Item = Option<GenerateEvent>> + Send {
+    stream::unfold((events, waiting), |(mut events, mut waiting)| async move {
+        loop {
+            let leaving = async {
+                match &waiting.peer {
+                    Some(peer) => peer.half_closed().await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                event = events.next() => return event.map(|event| (Some(event), (events, waiting))),
+                () = sleep(waiting.silence) => return Some((None, (events, waiting))),
+                () = leaving => waiting = Waiting { peer: None, silence: SILENCE_WHEN_LEAVING },
+            }
+        }
+    })
 }
 
 struct Writer {
@@ -134,7 +184,8 @@ mod tests {
 
     /// The `data:` of every line; what is JSON, as JSON.
     async fn lines(kind: Kind, include_usage: bool, events: Vec<GenerateEvent>) -> Vec<Value> {
-        let response = response(stream::iter(events), Answer::new(kind), include_usage).await.unwrap();
+        let response =
+            response(stream::iter(events), Answer::new(kind), include_usage, Waiting::with(None)).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream; charset=utf-8");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body = std::str::from_utf8(&body).unwrap();
@@ -193,10 +244,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn silence_is_filled_with_comments() {
+        let (tell, events) = tokio::sync::mpsc::unbounded_channel();
+        let events = stream::unfold(events, |mut events| async move { Some((events.recv().await?, events)) });
+        let waiting = Waiting { peer: None, silence: Duration::from_millis(1) };
+        let response = response(Box::pin(events), Answer::new(Kind::Completion), false, waiting).await.unwrap();
+        assert_eq!(response.status(), 200, "nothing has happened yet");
+        let mut body = response.into_body().into_data_stream();
+        for _ in 0..3 {
+            assert_eq!(body.next().await.unwrap().unwrap(), COMMENT);
+        }
+        tell.send(GenerateEvent::Failed(Refusal::new(ErrorCode::LoadFailed, "no"))).unwrap();
+        drop(tell);
+        let rest: Vec<Bytes> = body.map(Result::unwrap).filter(|line| future::ready(line != COMMENT)).collect().await;
+        assert_eq!(rest.len(), 1);
+        assert!(rest[0].starts_with(b"data: {\"error\""), "{rest:?}");
+    }
+
+    #[tokio::test]
     async fn a_generation_that_never_began_is_an_error_of_its_own() {
         let full = Refusal::new(ErrorCode::QueueFull, "full");
         let events = stream::iter([GenerateEvent::Failed(full.clone())]);
-        let refusal = response(events, Answer::new(Kind::Chat), false).await.unwrap_err();
+        let refusal = response(events, Answer::new(Kind::Chat), false, Waiting::with(None)).await.unwrap_err();
         assert_eq!(refusal, full);
     }
 }
