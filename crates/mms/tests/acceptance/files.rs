@@ -29,12 +29,19 @@ async fn a_new_file_appears_and_is_served() {
     let (server, models, good) = start();
     assert!(model(&server, "new").await.is_null());
     std::fs::create_dir(models.join("below")).unwrap();
-    std::fs::write(models.join("below/new.gguf"), &good).unwrap();
-    has_status(&server, "new", "available_not_loaded").await;
-    let entry = model(&server, "new").await;
-    assert_eq!(entry["architecture"], "llama", "{entry}");
-    assert!(entry["parameters"].as_u64().unwrap() > 0 && entry["context_length"].as_u64().unwrap() >= 512, "{entry}");
-    generates(&server, "new").await;
+    for (file, id) in [("new.gguf", "new"), ("below/deeper.gguf", "below/deeper")] {
+        std::fs::write(models.join(file), &good).unwrap();
+        has_status(&server, id, "available_not_loaded").await;
+        let entry = model(&server, id).await;
+        assert_eq!(entry["architecture"], "llama", "{entry}");
+        assert!(entry["parameters"].as_u64().unwrap() > 0, "{entry}");
+        assert!(entry["context_length"].as_u64().unwrap() >= 512, "{entry}");
+        generates(&server, id).await;
+    }
+    // The name alone is enough as long as it is only one file's.
+    let request = json!({"action": "generate_text", "model": "deeper", "prompt": "Hello!", "max_tokens": 4});
+    let reply = ask(&server.main, &request).await;
+    assert_eq!(reply["status"], "success", "{reply}");
     server.stop();
 }
 
