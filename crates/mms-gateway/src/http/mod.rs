@@ -43,7 +43,7 @@ pub fn router(gateway: Gateway, limits: &WireLimits) -> Router {
 
 /// All routes; on a `loopback` address only for requests that name this machine.
 pub(crate) fn router_for(gateway: Gateway, limits: &WireLimits, loopback: bool) -> Router {
-    let http = Http { gateway, body: BodyLimits { bytes: limits.max_request_bytes, time: limits.body_timeout } };
+    let http = Http { gateway, body: BodyLimits::new(limits) };
     let routes = Router::new()
         .merge(probes::routes())
         .merge(openai::routes())

@@ -17,7 +17,7 @@ pub(super) fn routes() -> Router<Http> {
 }
 
 async fn operation(State(http): State<Http>, Path(name): Path<String>, request: Request) -> Response {
-    let arguments = match body::object(request, http.body).await {
+    let arguments = match body::object(request, &http.body).await {
         Ok(arguments) => arguments,
         Err(refusal) => {
             let refused = http.gateway.perform(Profile::Suite, "http", Err(refusal.clone())).await;

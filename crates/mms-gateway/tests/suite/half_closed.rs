@@ -12,9 +12,9 @@ use crate::generation::{CHAT, cancelled, hold, question, stream, until_cancelled
 use crate::support::{read_to_end, serve, serve_model, serve_with, until, within};
 
 async fn half_closed(addr: std::net::SocketAddr, request: &str) -> TcpStream {
-    let mut client = TcpStream::connect(addr).await.unwrap();
-    client.write_all(request.as_bytes()).await.unwrap();
-    client.shutdown().await.unwrap();
+    let mut client = TcpStream::connect(addr).await.expect("connection");
+    client.write_all(request.as_bytes()).await.expect("connection");
+    client.shutdown().await.expect("connection");
     client
 }
 

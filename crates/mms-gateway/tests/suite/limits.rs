@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{raw, read_to_end, serve, serve_with, within};
+use crate::support::{raw, read_to_end, serve, serve_with, until, within};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_with_both_figures() {
@@ -37,6 +37,34 @@ async fn a_body_over_the_limit_is_refused_with_both_figures() {
     let asking = format!("{head}content-length: 2000\r\nexpect: 100-continue\r\n\r\n");
     let reply = raw(suite.http, asking.as_bytes()).await;
     assert!(reply.starts_with("HTTP/1.1 413 "), "a client that asks first need not send it: {reply}");
+    suite.stop().await;
+}
+
+#[tokio::test]
+async fn large_bodies_share_what_room_there_is() {
+    let suite = serve_with(WireLimits { max_request_bytes: 100_000, ..WireLimits::default() }, None).await;
+    let head = "POST /api/v1/ping HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let mut stalled = Vec::new();
+    for _ in 0..40 {
+        let mut client = TcpStream::connect(suite.http).await.unwrap();
+        client
+            .write_all(format!("{head}content-length: 99000\r\n\r\n{}", " ".repeat(98_000)).as_bytes())
+            .await
+            .unwrap();
+        stalled.push(client);
+    }
+    let large = json!({"x": "y".repeat(95_000)});
+    let ask = async || suite.post("/api/v1/ping", &large).await;
+    let refused = until("no room", async || Some(ask().await).filter(|reply| reply.status != 200)).await;
+    let error = refused.json().unwrap()["error"].clone();
+    assert_eq!(
+        (refused.status, &error["code"], &error["bytes"]),
+        (429, &json!("queue_full"), &json!(large.to_string().len()))
+    );
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(suite.post("/api/v1/ping", &json!({"x": "y".repeat(60_000)})).await.status, 200, "small ones need none");
+    drop(stalled);
+    until("room again", async || Some(ask().await).filter(|reply| reply.status == 200)).await;
     suite.stop().await;
 }
 

@@ -50,7 +50,7 @@ async fn respond(
     read: fn(&Map<String, Value>) -> Result<Asked, Refusal>,
 ) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
-    let asked = body::object(request, http.body).await.and_then(|object| read(&object));
+    let asked = body::object(request, &http.body).await.and_then(|object| read(&object));
     let result = match asked {
         Ok(asked) if asked.stream => streamed(http, asked, kind, peer).await,
         Ok(asked) => whole(http, asked, kind).await,
