@@ -54,29 +54,17 @@ impl Ours {
     }
 }
 
-/// The connect side's handshake.
-pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+/// The whole handshake of one side.
+pub(crate) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     ours: &Ours,
+    side: Side,
     timeout: Duration,
 ) -> Result<PeerInfo, HandshakeError> {
     let deadline = Deadline::after(timeout);
-    let greeting = greet(link, Side::Connect, deadline).await?;
+    let greeting = greet(link, side, deadline).await?;
     let mechanism = agree(&greeting)?;
-    let metadata = exchange_ready(link, ours, Side::Connect, deadline).await?;
-    peer_info(&greeting, mechanism, &metadata, ours.socket_type)
-}
-
-/// The bind side's handshake.
-pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
-    link: &mut Link<S>,
-    ours: &Ours,
-    timeout: Duration,
-) -> Result<PeerInfo, HandshakeError> {
-    let deadline = Deadline::after(timeout);
-    let greeting = greet(link, Side::Bind, deadline).await?;
-    let mechanism = agree(&greeting)?;
-    let metadata = exchange_ready(link, ours, Side::Bind, deadline).await?;
+    let metadata = exchange_ready(link, ours, side, deadline).await?;
     peer_info(&greeting, mechanism, &metadata, ours.socket_type)
 }
 

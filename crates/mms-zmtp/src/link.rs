@@ -22,6 +22,8 @@ const READ_SIZES: (usize, usize) = (4 << 10, 64 << 10);
 
 /// Bytes in the inbox from which on nothing is read ahead of decoding.
 const READ_AHEAD: usize = 16 << 10;
+/// Unsent bytes from which on a PING gets no PONG: a peer that sends them without reading must not fill our memory.
+const MAX_UNREAD: usize = 4 << 20;
 /// Keeps nothing.
 const NOTHING: Limits = Limits { max_message: 0, max_frames: 0, max_drained: 0, max_command: 0 };
 
@@ -71,11 +73,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.decoder.decode(&mut self.inbox)
     }
 
-    /// Answers what needs an answer.
+    /// Answers what needs an answer, unless the peer reads nothing anyway.
     pub(crate) fn react(&mut self, command: Command) -> Sign {
         match command {
             Command::Ping { ttl, context } => {
-                self.outbox.push_command(&Command::Pong { context });
+                if self.outbox.len() < MAX_UNREAD {
+                    self.outbox.push_command(&Command::Pong { context });
+                }
                 if ttl == 0 { Sign::Alive } else { Sign::Ttl(Duration::from_millis(u64::from(ttl) * 100)) }
             }
             _ => Sign::Alive,

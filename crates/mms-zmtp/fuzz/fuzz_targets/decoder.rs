@@ -10,7 +10,8 @@ use mms_zmtp::{
     codec::{Decoder, Item},
 };
 
-const LIMITS: Limits = Limits { max_message: 1000, max_frames: 8, max_drained: 5000, max_command: 300 };
+/// Large enough for frames that have a buffer of their own.
+const LIMITS: Limits = Limits { max_message: 100_000, max_frames: 8, max_drained: 500_000, max_command: 300 };
 
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Item>, Option<ProtocolError>) {
     let (mut decoder, mut src, mut items) = (Decoder::new(LIMITS), BytesMut::new(), Vec::new());

@@ -8,7 +8,11 @@ use tokio::{
 };
 
 use super::ClientOptions;
-use crate::{ConnectError, PeerInfo, SocketType, handshake, handshake::Ours, link::Link};
+use crate::{
+    ConnectError, PeerInfo, SocketType, handshake,
+    handshake::{Ours, Side},
+    link::Link,
+};
 
 /// Connects and shakes hands as a socket of type `socket_type`.
 pub(super) async fn dial(
@@ -21,7 +25,7 @@ pub(super) async fn dial(
     let (stream, addr) = connect_tcp(&addrs, deadline, options.connect_timeout).await?;
     let mut link = Link::new(stream, &[], options.limits.max_command);
     let ours = Ours { socket_type, identity: options.identity.clone() };
-    match handshake::connect(&mut link, &ours, options.handshake_timeout).await {
+    match handshake::shake(&mut link, &ours, Side::Connect, options.handshake_timeout).await {
         Ok(peer) => {
             link.open(options.limits.clone());
             Ok((link, peer))

@@ -31,7 +31,7 @@ pub use self::{
 use crate::{
     Heartbeat, Limits, Mechanism, SocketType,
     codec::{Command, Greeting},
-    handshake::{self, FAREWELL, Ours},
+    handshake::{self, FAREWELL, Ours, Side},
     link::Link,
 };
 
@@ -187,7 +187,7 @@ impl<H: Handler> Server<H> {
             return Err(error);
         };
         let ours = Ours { socket_type: SocketType::Router, identity: Bytes::new() };
-        let shaking = handshake::accept(&mut link, &ours, options.handshake_timeout);
+        let shaking = handshake::shake(&mut link, &ours, Side::Bind, options.handshake_timeout);
         let outcome = tokio::select! {
             biased;
             outcome = shaking => outcome,

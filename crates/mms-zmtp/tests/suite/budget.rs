@@ -111,9 +111,7 @@ async fn memory_of_peers_that_leave_comes_back() {
     let running = serve(echo, narrow(Duration::from_secs(3600))).await;
     for _ in 0..3 {
         drop(stalled(running.addr).await);
-        while running.server.connections() > 0 {
-            tokio::task::yield_now().await;
-        }
+        running.deserted().await;
     }
     let mut honest = Raw::dealer(running.addr).await;
     honest.send(&mib("honest")).await;

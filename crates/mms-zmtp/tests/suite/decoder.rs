@@ -104,6 +104,30 @@ proptest! {
         prop_assert_eq!(decoder.decode(&mut src), Ok(None));
     }
 
+    /// Frames around the size from which on they have a buffer of their own, behind each other and in any pieces.
+    #[test]
+    fn large_frames_roundtrip(
+        messages in vec(vec(prop::sample::select(&[0usize, 5, 16_383, 16_384, 16_385, 70_000][..]), 1..5), 1..4),
+        points in vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let messages: Vec<Vec<Bytes>> = messages
+            .iter()
+            .map(|sizes| sizes.iter().map(|size| (0..*size).map(|at| (at % 251) as u8).collect()).collect())
+            .collect();
+        let bytes: Vec<u8> = messages.iter().flat_map(|message| encoded(message)).collect();
+        let limits = Limits { max_message: 1 << 20, ..LIMITS };
+        let (mut decoder, mut src, mut came) = (Decoder::new(limits), BytesMut::new(), Vec::new());
+        for piece in cut(&bytes, &points) {
+            src.extend_from_slice(piece);
+            while let Some(item) = decoder.decode(&mut src).expect("valid") {
+                let Item::Message(message) = item else { panic!("not a message: {item:?}") };
+                came.push(message);
+            }
+            prop_assert!(src.len() < 16_400, "a large frame does not wait in the read buffer");
+        }
+        prop_assert!(came == messages);
+    }
+
     #[test]
     fn commands_roundtrip(command in any_command()) {
         let mut body = BytesMut::new();

@@ -262,12 +262,7 @@ async fn a_peer_that_leaves_while_it_has_to_wait_is_noticed() {
         raw.send(&encoded(&frames(&["", "wait"]))).await;
     }
     drop(raw);
-    within(async {
-        while running.server.connections() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    running.deserted().await;
 }
 
 #[tokio::test]
@@ -456,12 +451,7 @@ async fn many_clients_of_which_half_vanish() {
     for client in clients.collect::<Vec<_>>() {
         within(client).await.unwrap();
     }
-    within(async {
-        while running.server.connections() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    running.deserted().await;
 }
 
 #[tokio::test]

@@ -39,6 +39,18 @@ pub(crate) struct Running<H> {
     _stop: DropGuard,
 }
 
+impl<H: Handler> Running<H> {
+    /// Until the server has seen every peer leave.
+    pub(crate) async fn deserted(&self) {
+        within(async {
+            while self.server.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
 pub(crate) async fn serve<H: Handler>(handler: H, options: ServerOptions) -> Running<H> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let addr = listener.local_addr().expect("address");
