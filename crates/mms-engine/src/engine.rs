@@ -12,12 +12,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use mms_protocol::generate::GenerateSpec;
+use mms_protocol::generate::{GenerateSpec, Sampling};
 use mms_protocol::worker::{GenerateFailure, RequestId, ToHost, ToWorker};
 
 use crate::crowd::Crowd;
 use crate::load::Loaded;
 use crate::plan::{Need, Pace, Share};
+use crate::prompts::{Prepared, Prompts, Ticket};
 use crate::sampling::Candidates;
 use crate::slot::{Slot, count};
 use crate::sys::Batch;
@@ -31,6 +32,7 @@ const LEAST_BETWEEN_HEARTBEATS: Duration = Duration::from_millis(100);
 /// All state of a worker that has its model.
 pub(crate) struct Engine {
     loaded: Loaded,
+    prompts: Prompts,
     slots: Vec<Slot>,
     queue: VecDeque<Queued>,
     inbox: Receiver<Incoming>,
@@ -49,8 +51,13 @@ pub(crate) struct Engine {
 /// A request without a slot.
 struct Queued {
     id: RequestId,
-    spec: Box<GenerateSpec>,
+    ticket: Ticket,
+    max_tokens: Option<u32>,
+    sampling: Sampling,
+    stop: Vec<String>,
     came: Instant,
+    /// `None`: its prompt is not prepared yet. Prompts are prepared in order, so that of the first in the queue comes first.
+    prompt: Option<Vec<LlamaToken>>,
 }
 
 /// Memory that each step reuses.
@@ -69,7 +76,7 @@ struct Scratch {
 pub(crate) struct OutOfPlace(&'static str);
 
 impl Engine {
-    pub(crate) fn new(loaded: Loaded, inbox: Receiver<Incoming>, outbox: Outbox) -> Self {
+    pub(crate) fn new(loaded: Loaded, prompts: Prompts, inbox: Receiver<Incoming>, outbox: Outbox) -> Self {
         let slots = (0..loaded.info.slots).map(|_| Slot::default()).collect();
         let memory_is_partial = !loaded.model.is_recurrent() && !loaded.model.is_hybrid();
         let scratch = Scratch {
@@ -83,6 +90,7 @@ impl Engine {
         let crowd = Crowd::new(loaded.context.most_threads());
         Self {
             loaded,
+            prompts,
             slots,
             queue: VecDeque::new(),
             inbox,
@@ -98,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// Works until the connection has nothing more to say.
+    /// Works until nobody is left who could tell it what to do; the end of the connection ends the process before.
     pub(crate) fn run(mut self) -> Result<(), OutOfPlace> {
         self.heartbeat();
         while self.receive()? {
@@ -117,9 +125,9 @@ impl Engine {
         self.slots.iter().any(|slot| !slot.is_idle())
     }
 
-    /// Takes everything that has come; waits when there is nothing to do. False: the reader has ended.
+    /// Takes everything that has come; waits when there is nothing to do. False: nothing can come any more.
     fn receive(&mut self) -> Result<bool, OutOfPlace> {
-        if !self.is_busy() && self.queue.is_empty() {
+        if !self.is_busy() && self.queue.front().is_none_or(|first| first.prompt.is_none()) {
             match self.inbox.recv_timeout(IDLE_HEARTBEAT) {
                 Ok(incoming) => self.take(incoming)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -133,8 +141,19 @@ impl Engine {
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), OutOfPlace> {
-        match incoming.message {
-            ToWorker::Generate { id, spec } => self.queue.push_back(Queued { id, spec, came: incoming.at }),
+        let (message, came) = match incoming {
+            Incoming::Host { message, at } => (message, at),
+            Incoming::Prepared(prepared) => {
+                self.prepared(prepared);
+                return Ok(());
+            }
+        };
+        match message {
+            ToWorker::Generate { id, spec } => {
+                let GenerateSpec { prompt, max_tokens, sampling, stop } = *spec;
+                let ticket = self.prompts.prepare(prompt);
+                self.queue.push_back(Queued { id, ticket, max_tokens, sampling, stop, came, prompt: None });
+            }
             ToWorker::Cancel { id } => self.cancel(id),
             ToWorker::Hello { .. } => return Err(OutOfPlace("a handshake")),
             ToWorker::Load(_) => return Err(OutOfPlace("a second model")),
@@ -142,6 +161,23 @@ impl Engine {
             ToWorker::Shutdown => {}
         }
         Ok(())
+    }
+
+    /// The prompt of a request that was cancelled meanwhile is of no use to anybody.
+    fn prepared(&mut self, prepared: Prepared) {
+        let Some(index) = self.queue.iter().position(|queued| prepared.belongs_to(&queued.ticket)) else { return };
+        match prepared.tokens {
+            Ok(tokens) => {
+                let queued = &mut self.queue[index];
+                queued.prompt = Some(tokens);
+                queued.stop.extend(prepared.implied_stop);
+            }
+            Err(failure) => {
+                if let Some(queued) = self.queue.remove(index) {
+                    self.fail(queued.id, failure);
+                }
+            }
+        }
     }
 
     /// An id that has already ended, or never was, is ignored.

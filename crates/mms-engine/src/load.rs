@@ -21,15 +21,19 @@ pub(crate) struct Loaded {
     /// Lives as long as the process: a worker hosts one model, and its memory comes back when the process ends.
     pub(crate) model: &'static LlamaModel,
     pub(crate) context: Context<'static>,
-    pub(crate) prompter: Prompter,
     /// Tokens in one batch step at most; at least one for each slot.
     pub(crate) batch: usize,
     /// What the host is told.
     pub(crate) info: LoadedInfo,
 }
 
-/// Loads the model and tells the host how far it is. The error is one line for a person.
-pub(crate) fn load(backend: &LlamaBackend, spec: LoadSpec, began: Instant, outbox: &Outbox) -> Result<Loaded, String> {
+/// Loads the model and what turns prompts into its tokens, and tells the host how far it is. The error is one line for a person.
+pub(crate) fn load(
+    backend: &LlamaBackend,
+    spec: LoadSpec,
+    began: Instant,
+    outbox: &Outbox,
+) -> Result<(Loaded, Prompter), String> {
     start_notes();
     check_file(&spec.path)?;
     let settings = &spec.settings;
@@ -54,7 +58,7 @@ pub(crate) fn load(backend: &LlamaBackend, spec: LoadSpec, began: Instant, outbo
     }
     let context = Context::new(model, sizes.options())
         .ok_or_else(|| reason(&take_notes(), "llama.cpp made no context for it; is it a model that generates text?"))?;
-    let prompter = Prompter::new(model, spec.chat_template);
+    let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
     let info = LoadedInfo {
         context_length: sizes.context_length,
         slots: sizes.slots,
@@ -73,7 +77,7 @@ pub(crate) fn load(backend: &LlamaBackend, spec: LoadSpec, began: Instant, outbo
         load_ms = info.load_ms,
         "loaded"
     );
-    Ok(Loaded { model, context, prompter, batch: sizes.batch as usize, info })
+    Ok((Loaded { model, context, batch: sizes.batch as usize, info }, prompter))
 }
 
 /// Devices that llama.cpp can use, the CPU first.

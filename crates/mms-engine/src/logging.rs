@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::sys::{LogLevel, route_log};
+use crate::sys::{LogLevel, route_last_words, route_log};
 
 /// The filter without `MMS_WORKER_LOG`: two lines for a start that works.
 const DEFAULT_FILTER: &str = "info,llama=error";
@@ -39,6 +39,7 @@ pub(crate) fn init() {
         eprintln!("mms-worker: no logging: {error}");
     }
     route_log(llama_line);
+    route_last_words(|message| tracing::error!("llama.cpp gave up: {}", last_words(message)));
 }
 
 /// Forgets what was noted.
@@ -49,6 +50,13 @@ pub(crate) fn start_notes() {
 /// What was noted so far.
 pub(crate) fn take_notes() -> Notes {
     NOTES.lock().map(|mut notes| std::mem::take(&mut *notes)).unwrap_or_default()
+}
+
+/// One line, and of the source file only its name.
+fn last_words(message: &str) -> String {
+    let (place, said) = message.split_once(": ").unwrap_or(("", message));
+    let file = place.rsplit_once('/').map_or(place, |(_folders, file)| file);
+    format!("{} ({file})", said.replace('\n', " "))
 }
 
 fn llama_line(level: LogLevel, line: &str) {
@@ -79,7 +87,14 @@ fn cache_mib(line: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::cache_mib;
+    use super::{cache_mib, last_words};
+
+    #[test]
+    fn last_words_are_one_line() {
+        let message = "/build/ggml/src/ops.cpp:42: GGML_ASSERT(eps >= 0.0f) failed";
+        assert_eq!(last_words(message), "GGML_ASSERT(eps >= 0.0f) failed (ops.cpp:42)");
+        assert_eq!(last_words("a\nb"), "a b ()");
+    }
 
     #[test]
     fn sizes_of_caches() {

@@ -1,6 +1,7 @@
 //! `mms-worker`: one process that hosts one model for `mms`, through llama.cpp. It is told what to do over the socket that it finds as
 //! its standard input (see [`mms_protocol::worker`]) and ends when that socket does.
 
+mod beat;
 mod clock;
 mod crowd;
 mod engine;
@@ -8,6 +9,7 @@ mod load;
 mod logging;
 mod plan;
 mod prompt;
+mod prompts;
 mod reuse;
 mod sampling;
 mod serve;

@@ -4,14 +4,18 @@
 //! prompts writes templates by hand. In a chat only the template may write control tokens; see [`crate::special`]. The
 //! beginning-of-sequence token is put in front when the model wants it and the prompt does not already begin with it. No
 //! end-of-sequence token is ever appended: a prompt is there to be continued.
+//!
+//! A prompt that is too long for the context is refused here, one of very many bytes without counting its tokens: in the vocabularies
+//! of nearly all models (BPE and SPM) no byte but white space is lost, and no token stands for more bytes than the longest of them.
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
-use llama_cpp_2::vocab::LlamaVocab;
+use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use mms_protocol::generate::{ChatMessage, Prompt, Role};
 use mms_protocol::worker::GenerateFailure;
 
+use crate::slot::count;
 use crate::special::{ControlTokens, Part, Replaced};
 use crate::template::{ChatTemplate, PLAIN_STOP, TemplateMessage, render_plain};
 
@@ -21,6 +25,9 @@ pub(crate) struct Prompter {
     vocabulary: LlamaVocab<'static>,
     control_tokens: ControlTokens,
     template: Template,
+    context_length: u32,
+    /// Bytes that one token stands for at most; `None`: not known of this kind of vocabulary.
+    longest_token: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -33,7 +40,7 @@ enum Template {
 
 impl Prompter {
     /// `chat_template` replaces the model's own.
-    pub(crate) fn new(model: &'static LlamaModel, chat_template: Option<String>) -> Self {
+    pub(crate) fn new(model: &'static LlamaModel, chat_template: Option<String>, context_length: u32) -> Self {
         let vocabulary = model.vocab();
         let source = chat_template.or_else(|| {
             let own = model.chat_template(None).ok()?;
@@ -57,14 +64,21 @@ impl Prompter {
             attributes.contains(LlamaTokenAttr::Control) || attributes.contains(LlamaTokenAttr::Unknown)
         });
         let control_tokens = ControlTokens::new(control.map(|token| text_of(&vocabulary, token)));
-        Self { vocabulary, control_tokens, template }
+        // Vocabularies spell some bytes with two, so their spelling is at least as long as what it stands for.
+        let longest = || vocabulary.tokens().map(|token| text_of(&vocabulary, token).len()).max().unwrap_or(0).max(1);
+        let loses_nothing = matches!(vocabulary.vocab_type(), VocabType::BPE | VocabType::SPM);
+        let longest_token = loses_nothing.then(longest);
+        Self { vocabulary, control_tokens, template, context_length, longest_token }
     }
 
-    /// The tokens of a prompt, at least one.
+    /// The tokens of a prompt: at least one, and less than the context holds.
     pub(crate) fn tokens(&self, prompt: &Prompt) -> Result<Vec<LlamaToken>, GenerateFailure> {
         let mut tokens = Vec::new();
         match prompt {
-            Prompt::Raw(text) => self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, false, true),
+            Prompt::Raw(text) => {
+                self.check_bytes([text.as_str()])?;
+                self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, false, true);
+            }
             Prompt::Chat(messages) if messages.is_empty() => {}
             Prompt::Chat(messages) => self.chat_tokens(messages, &mut tokens)?,
         }
@@ -75,7 +89,24 @@ impl Prompter {
         if self.vocabulary.should_add_bos() && bos.0 >= 0 && tokens.first() != Some(&bos) {
             tokens.insert(0, bos);
         }
+        // There must be room for a token of the answer.
+        if tokens.len() >= self.context_length as usize {
+            return Err(self.exceeded(tokens.len(), false));
+        }
         Ok(tokens)
+    }
+
+    /// Refuses what has so many bytes that its tokens need not be counted.
+    fn check_bytes<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<(), GenerateFailure> {
+        let Some(longest) = self.longest_token else { return Ok(()) };
+        let is_white = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+        let bytes: usize = texts.into_iter().map(|text| text.bytes().filter(|byte| !is_white(byte)).count()).sum();
+        let least = bytes.div_ceil(longest);
+        if least >= self.context_length as usize { Err(self.exceeded(least, true)) } else { Ok(()) }
+    }
+
+    fn exceeded(&self, tokens: usize, at_least: bool) -> GenerateFailure {
+        GenerateFailure::ContextExceeded { prompt_tokens: count(tokens), at_least, context_length: self.context_length }
     }
 
     /// A stop string that belongs to the form of the prompt.
@@ -101,7 +132,11 @@ impl Prompter {
             Template::Broken(message) => Err(message.clone()),
         };
         let rendered = rendered.map_err(|message| GenerateFailure::Template { message })?;
-        for part in replaced.split(&rendered) {
+        let parts = replaced.split(&rendered);
+        self.check_bytes(parts.iter().map(|part| match *part {
+            Part::Template(text) | Part::Plain(text) => text,
+        }))?;
+        for part in parts {
             match part {
                 Part::Template(text) => self.vocabulary.tokenize_into(text.as_bytes(), tokens, false, true),
                 Part::Plain(text) => self.vocabulary.tokenize_into(text.as_bytes(), tokens, false, false),

@@ -4,15 +4,20 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use mms_protocol::worker::{EXIT_LOAD_FAILED, EXIT_PROTOCOL, PROTOCOL_VERSION, ToHost, ToWorker, WorkerHello};
 
+use crate::beat::beat_while;
 use crate::engine::Engine;
 use crate::load::{devices, load};
-use crate::wire::{Incoming, Outbox, start};
+use crate::prompts::Prompts;
+use crate::wire::{Inbox, Incoming, Outbox, start};
 use crate::{logging, sys};
+
+/// How often the host hears something while the model loads.
+const LOADING_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How a worker can end other than with its host.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +68,12 @@ pub(crate) fn serve(socket: UnixStream) -> ExitCode {
     sys::exit_now(code)
 }
 
-fn work(inbox: Receiver<Incoming>, outbox: &Outbox) -> Result<(), End> {
+fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
     let backend = LlamaBackend::init().map_err(|error| End::LoadFailed(error.to_string()))?;
     let system_info = sys::system_info();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), features = system_info, "started");
     shake_hands(&inbox, outbox, system_info)?;
-    let Ok(Incoming { message, at }) = inbox.recv() else { return Ok(()) };
+    let Ok(Incoming::Host { message, at }) = inbox.incoming.recv() else { return Ok(()) };
     let spec = match message {
         ToWorker::Load(spec) => spec,
         ToWorker::Shutdown => return Ok(()),
@@ -76,14 +81,18 @@ fn work(inbox: Receiver<Incoming>, outbox: &Outbox) -> Result<(), End> {
             return Err(End::Protocol("the host must send what to load first".to_owned()));
         }
     };
-    let loaded = load(&backend, spec, at, outbox).map_err(End::LoadFailed)?;
+    let beat = || outbox.send(ToHost::Heartbeat { steps: 0, busy_slots: 0, queued: 0, kv_tokens: 0 });
+    let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, spec, at, outbox));
+    let (loaded, prompter) = loading.map_err(End::LoadFailed)?;
+    let prompts = Prompts::start(prompter, inbox.sender)
+        .map_err(|error| End::LoadFailed(format!("the thread that prepares prompts cannot be started: {error}")))?;
     outbox.send(ToHost::Loaded(loaded.info.clone()));
-    Engine::new(loaded, inbox, outbox.clone()).run().map_err(|error| End::Protocol(error.to_string()))
+    Engine::new(loaded, prompts, inbox.incoming, outbox.clone()).run().map_err(|error| End::Protocol(error.to_string()))
 }
 
 /// Both sides say their version; a host of another one still learns ours.
-fn shake_hands(inbox: &Receiver<Incoming>, outbox: &Outbox, system_info: String) -> Result<(), End> {
-    let Ok(Incoming { message, .. }) = inbox.recv() else { return Ok(()) };
+fn shake_hands(inbox: &Inbox, outbox: &Outbox, system_info: String) -> Result<(), End> {
+    let Ok(Incoming::Host { message, .. }) = inbox.incoming.recv() else { return Ok(()) };
     outbox.send(ToHost::Hello(WorkerHello {
         protocol_version: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),

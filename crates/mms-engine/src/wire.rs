@@ -11,16 +11,26 @@ use std::time::Instant;
 
 use mms_protocol::worker::{EXIT_PROTOCOL, MAX_FRAME_BYTES, ToHost, ToWorker};
 
+use crate::prompts::Prepared;
 use crate::sys::exit_now;
 
 /// Messages that may wait for a host that does not read. Then the engine waits, and with it the heartbeat.
 const MOST_UNSENT: usize = 4096;
 
-/// A message of the host and when it came.
+/// What the engine's thread is told.
 #[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) message: ToWorker,
-    pub(crate) at: Instant,
+pub(crate) enum Incoming {
+    /// A message of the host and when it came.
+    Host { message: ToWorker, at: Instant },
+    /// A prompt has become tokens.
+    Prepared(Prepared),
+}
+
+/// Where the engine's thread is told, and the way there for other threads.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) incoming: Receiver<Incoming>,
+    pub(crate) sender: Sender<Incoming>,
 }
 
 /// Where messages to the host go; clones share the socket.
@@ -51,13 +61,14 @@ impl Outbox {
 }
 
 /// Starts both threads.
-pub(crate) fn start(socket: UnixStream) -> io::Result<(Outbox, Receiver<Incoming>)> {
+pub(crate) fn start(socket: UnixStream) -> io::Result<(Outbox, Inbox)> {
     let reading = socket.try_clone()?;
-    let (to_engine, inbox) = channel();
+    let (sender, incoming) = channel();
+    let to_engine = sender.clone();
     let (outbox, to_write) = sync_channel(MOST_UNSENT);
     thread::Builder::new().name("wire-read".into()).spawn(move || read_all(reading, &to_engine))?;
     thread::Builder::new().name("wire-write".into()).spawn(move || write_all(socket, &to_write))?;
-    Ok((Outbox(outbox), inbox))
+    Ok((Outbox(outbox), Inbox { incoming, sender }))
 }
 
 fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>) {
@@ -76,7 +87,7 @@ fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>) {
             Ok(message) => message,
             Err(error) => refuse(&error),
         };
-        if to_engine.send(Incoming { message, at: Instant::now() }).is_err() {
+        if to_engine.send(Incoming::Host { message, at: Instant::now() }).is_err() {
             return;
         }
         // One large prompt must not keep its memory forever.

@@ -1,4 +1,4 @@
-//! From the queue into a slot: tokens, the check of lengths, the choice of the slot and of what its KV cache can keep.
+//! From the queue into a slot: the choice of the slot and of what its KV cache can keep.
 
 use std::time::Instant;
 
@@ -14,36 +14,31 @@ use crate::text::TextStream;
 impl Engine {
     /// Gives free slots to the requests that have waited longest.
     pub(super) fn admit(&mut self) {
-        while self.slots.iter().any(Slot::is_idle) {
+        while self.slots.iter().any(Slot::is_idle)
+            && let Some(prompt) = self.queue.front_mut().and_then(|first| first.prompt.take())
+        {
             let Some(queued) = self.queue.pop_front() else { return };
-            let id = queued.id;
-            if let Err(failure) = self.assign(queued) {
-                self.fail(id, failure);
-            }
+            self.assign(queued, prompt);
         }
     }
 
-    fn assign(&mut self, queued: Queued) -> Result<(), GenerateFailure> {
-        let Queued { id, spec, came } = queued;
-        let prompt = self.loaded.prompter.tokens(&spec.prompt)?;
+    fn assign(&mut self, queued: Queued, prompt: Vec<LlamaToken>) {
+        let Queued { id, max_tokens, sampling, stop, came, .. } = queued;
         let context_length = self.loaded.info.context_length;
-        let room = (context_length as usize).saturating_sub(prompt.len());
-        if room == 0 {
-            return Err(GenerateFailure::ContextExceeded { prompt_tokens: count(prompt.len()), context_length });
-        }
-        let (slot, kept) = self
-            .prepare_slot(&prompt)
-            .ok_or_else(|| GenerateFailure::Engine { message: "no slot is free although one was".to_owned() })?;
+        let Some((slot, kept)) = self.prepare_slot(&prompt) else {
+            let message = "no slot is free although one was".to_owned();
+            return self.fail(id, GenerateFailure::Engine { message });
+        };
         self.outbox.send(ToHost::Started { id, prompt_tokens: count(prompt.len()), cached_tokens: count(kept) });
 
         self.admitted += 1;
-        let stops = spec.stop.into_iter().chain(self.loaded.prompter.implied_stop(&spec.prompt));
+        let room = (context_length as usize).saturating_sub(prompt.len());
         let job = Job {
             id,
             order: self.admitted,
-            chooser: Chooser::new(&spec.sampling, self.loaded.model, &prompt, context_length),
-            text: TextStream::new(stops),
-            limit: room.min(spec.max_tokens.map_or(usize::MAX, |most| most as usize)),
+            chooser: Chooser::new(&sampling, self.loaded.model, &prompt, context_length),
+            text: TextStream::new(stop),
+            limit: room.min(max_tokens.map_or(usize::MAX, |most| most as usize)),
             generated: 0,
             kept,
             came,
@@ -53,7 +48,6 @@ impl Engine {
         };
         self.slots[slot].last_used = self.admitted;
         self.slots[slot].work = Work::Prefilling(Box::new(job));
-        Ok(())
     }
 
     /// A free slot that holds a beginning of `prompt` and nothing else, and the length of that beginning.

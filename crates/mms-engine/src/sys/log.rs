@@ -1,4 +1,4 @@
-//! llama.cpp's log callback, turned into whole lines for one Rust function.
+//! llama.cpp's log callback, turned into whole lines for one Rust function, and what it says when it ends the process.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
@@ -32,6 +32,26 @@ pub(crate) fn route_log(sink: Sink) {
     }
     // SAFETY: the callback is a plain function that lives as long as the program and uses no user data.
     unsafe { ll::llama_log_set(Some(on_log), std::ptr::null_mut()) };
+}
+
+static LAST_WORDS: Mutex<Option<fn(&str)>> = Mutex::new(None);
+
+/// Gives `sink` what llama.cpp says before it ends the process, which it does where it finds that something cannot be. Without this it
+/// would print a backtrace after it, and the reason would not be among the last lines.
+pub(crate) fn route_last_words(sink: fn(&str)) {
+    if let Ok(mut last_words) = LAST_WORDS.lock() {
+        *last_words = Some(sink);
+    }
+    // SAFETY: the callback is a plain function that lives as long as the program.
+    unsafe { ll::ggml_set_abort_callback(Some(on_abort)) };
+}
+
+unsafe extern "C" fn on_abort(message: *const c_char) {
+    let sink = LAST_WORDS.lock().ok().and_then(|last_words| *last_words);
+    if let Some(sink) = sink.filter(|_| !message.is_null()) {
+        // SAFETY: ggml passes a NUL-terminated string that is valid during the call.
+        sink(&unsafe { CStr::from_ptr(message) }.to_string_lossy());
+    }
 }
 
 /// llama.cpp's line about the CPU features that it uses.

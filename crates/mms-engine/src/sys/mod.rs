@@ -6,5 +6,5 @@ mod log;
 mod process;
 
 pub(crate) use context::{Batch, Context, ContextOptions, DecodeError, continues_text};
-pub(crate) use log::{LogLevel, route_log, system_info};
+pub(crate) use log::{LogLevel, route_last_words, route_log, system_info};
 pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, preemptions};

@@ -1,7 +1,7 @@
 //! What comes out: the same text for the same request, alone or beside others; stop strings, limits, caching, failures.
 
 use mms_protocol::generate::{FinishReason, GenerateSpec, Prompt, Sampling};
-use mms_protocol::worker::{EngineSettings, GenerateFailure, LoadSpec};
+use mms_protocol::worker::{EngineSettings, GenerateFailure, LoadSpec, ToHost, ToWorker};
 
 use crate::support::{End, Host, ask, assistant, demo, ramble, user};
 
@@ -123,12 +123,14 @@ fn limits_end_with_length() {
 #[test]
 fn prompts_that_cannot_be_answered() {
     let mut host = Host::with(EngineSettings { context_length: 64, ..EngineSettings::default() });
-    let long = host.generate(&ask(&"very long ".repeat(500), 8));
-    match long.end {
-        End::Failed(GenerateFailure::ContextExceeded { prompt_tokens, context_length: 64 }) => {
-            assert!(prompt_tokens > 500)
+    // So many bytes that their tokens need not be counted, and fewer.
+    for (times, uncounted) in [(100_000, true), (40, false)] {
+        match host.generate(&ask(&"very long ".repeat(times), 8)).end {
+            End::Failed(GenerateFailure::ContextExceeded { prompt_tokens, at_least, context_length: 64 }) => {
+                assert!(prompt_tokens >= 64 && at_least == uncounted, "{prompt_tokens} {at_least}");
+            }
+            end => panic!("{end:?}"),
         }
-        end => panic!("{end:?}"),
     }
     for prompt in [Prompt::Raw(String::new()), Prompt::Chat(Vec::new())] {
         let answer = host.generate(&GenerateSpec { prompt, ..ask("", 8) });
@@ -203,4 +205,26 @@ fn a_message_cannot_write_control_tokens() {
     assert!(count(Prompt::Chat(vec![user("Hello<|end|>")])) > plain + 1);
     // One beginning-of-sequence token, also when the prompt brings it along.
     assert_eq!(count(raw("<|bos|>Hello")), plain);
+}
+
+#[test]
+fn a_prompt_that_takes_long_to_prepare_does_not_hold_up_the_engine() {
+    let mut host = host();
+    // White space says nothing about the number of tokens, so these have to be counted.
+    let white = GenerateSpec { prompt: Prompt::Raw(" \n\t".repeat(1 << 18)), ..ask("", 8) };
+    host.start(0, &white);
+    let mut waited = false;
+    loop {
+        match host.receive() {
+            ToHost::Heartbeat { queued, busy_slots, .. } => waited |= (queued, busy_slots) == (1, 0),
+            ToHost::Failed { id: 0, failure: GenerateFailure::ContextExceeded { at_least: false, .. } } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(waited, "the worker was not heard of meanwhile");
+    // One that is cancelled meanwhile ends at once, and what was prepared for it is thrown away.
+    host.start(0, &white);
+    host.send(&ToWorker::Cancel { id: 0 });
+    assert_eq!(host.collect(1)[0].end, End::Failed(GenerateFailure::Cancelled));
+    assert!(matches!(host.generate(&ask("Hello", 8)).end, End::Finished { .. }));
 }

@@ -76,6 +76,7 @@ impl Host {
         let mut before = 0.0;
         loop {
             match self.receive() {
+                ToHost::Heartbeat { .. } => {}
                 ToHost::Loading { fraction } => {
                     assert!(fraction >= before && fraction <= 1.0, "{fraction} after {before}");
                     before = fraction;

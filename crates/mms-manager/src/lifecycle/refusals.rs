@@ -102,9 +102,10 @@ pub(super) fn died(id: &str, reason: &str) -> Refusal {
 
 pub(super) fn failed(id: &str, failure: GenerateFailure) -> Refusal {
     let refusal = match failure {
-        GenerateFailure::ContextExceeded { prompt_tokens, context_length } => {
+        GenerateFailure::ContextExceeded { prompt_tokens, at_least, context_length } => {
+            let least = if at_least { "at least " } else { "" };
             let text = format!(
-                "the prompt has {prompt_tokens} tokens, the context of {id} holds {context_length}; shorten the prompt or load \
+                "the prompt has {least}{prompt_tokens} tokens, the context of {id} holds {context_length}; shorten the prompt or load \
                  a model with a longer context"
             );
             Refusal::new(ErrorCode::ContextExceeded, text)

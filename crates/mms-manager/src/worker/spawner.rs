@@ -57,6 +57,8 @@ fn spawn(program: &Path) -> Started {
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        // Otherwise llama.cpp attaches a debugger to a dying worker, if there is one, and the reason drowns in its output.
+        .env("GGML_NO_BACKTRACE", "1")
         // Ctrl-C in the terminal is for the server, which ends its workers in its own order.
         .process_group(0)
         .kill_on_drop(true)

@@ -319,7 +319,7 @@ fn failures_in_the_worker_become_refusals_with_figures() {
         world.fail(worker, request, failure);
         world.refusal(request).clone()
     };
-    let context = fail(GenerateFailure::ContextExceeded { prompt_tokens: 812, context_length: 512 });
+    let context = fail(GenerateFailure::ContextExceeded { prompt_tokens: 812, at_least: false, context_length: 512 });
     assert_eq!(context.code, ErrorCode::ContextExceeded);
     assert_eq!(
         context.message,

@@ -1,0 +1,82 @@
+//! Prompts become tokens on a thread of their own: one of megabytes takes seconds, and neither running answers nor the heartbeat
+//! wait for it. They are prepared one after the other, in the order in which they came.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+
+use llama_cpp_2::token::LlamaToken;
+use mms_protocol::generate::Prompt;
+use mms_protocol::worker::GenerateFailure;
+
+use crate::prompt::Prompter;
+use crate::sys::exit_now;
+use crate::wire::Incoming;
+
+/// Some vocabularies are split into words by a regular expression of C++'s library, which recurses with each character. Only what is
+/// used of it takes memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// The way to the thread.
+#[derive(Debug)]
+pub(crate) struct Prompts(Sender<Order>);
+
+/// Stands for one prompt; when it is dropped, nobody wants that any more.
+#[derive(Debug)]
+pub(crate) struct Ticket(Arc<()>);
+
+#[derive(Debug)]
+struct Order {
+    prompt: Prompt,
+    wanted: Weak<()>,
+}
+
+/// A prompt as the engine needs it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    wanted: Weak<()>,
+    pub(crate) tokens: Result<Vec<LlamaToken>, GenerateFailure>,
+    /// A stop string that belongs to the form of the prompt.
+    pub(crate) implied_stop: Option<String>,
+}
+
+impl Prepared {
+    /// It is the prompt that the ticket stands for.
+    pub(crate) fn belongs_to(&self, ticket: &Ticket) -> bool {
+        std::ptr::eq(self.wanted.as_ptr(), Arc::as_ptr(&ticket.0))
+    }
+}
+
+impl Prompts {
+    /// Starts the thread; what it has prepared goes to `engine`.
+    pub(crate) fn start(prompter: Prompter, engine: Sender<Incoming>) -> io::Result<Self> {
+        let (orders, inbox) = channel();
+        let thread = thread::Builder::new().name("prompts".into()).stack_size(STACK_BYTES);
+        thread.spawn(move || prepare_all(&prompter, &inbox, &engine))?;
+        Ok(Self(orders))
+    }
+
+    /// Its tokens will come as [`Incoming::Prepared`].
+    pub(crate) fn prepare(&self, prompt: Prompt) -> Ticket {
+        let ticket = Ticket(Arc::new(()));
+        if self.0.send(Order { prompt, wanted: Arc::downgrade(&ticket.0) }).is_err() {
+            tracing::error!("the thread that prepares prompts has ended; ending");
+            exit_now(101);
+        }
+        ticket
+    }
+}
+
+fn prepare_all(prompter: &Prompter, inbox: &Receiver<Order>, engine: &Sender<Incoming>) {
+    for Order { prompt, wanted } in inbox {
+        if wanted.strong_count() == 0 {
+            continue;
+        }
+        let tokens = prompter.tokens(&prompt);
+        let implied_stop = prompter.implied_stop(&prompt);
+        if engine.send(Incoming::Prepared(Prepared { wanted, tokens, implied_stop })).is_err() {
+            return;
+        }
+    }
+}
