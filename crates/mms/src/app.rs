@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Config, ServerConfig};
+use crate::config::{Config, DEFAULT_MODELS_FOLDER, ServerConfig};
 use crate::exit::Failure;
 use crate::output;
 use crate::ready::{Addresses, Probe};
@@ -171,6 +171,7 @@ fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<Path
         worker_program,
         catalogue: CatalogueConfig {
             folders: config.models.folders.clone(),
+            folders_are_default: config.models.folders == [PathBuf::from(DEFAULT_MODELS_FOLDER)],
             models: config.entries.clone(),
             builtin,
             scan_interval: config.models.rescan,

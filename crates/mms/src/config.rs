@@ -18,7 +18,9 @@ use mms_manager::{Limits, MemoryConfig};
 pub(crate) use endpoint::Endpoints;
 pub(crate) use example::example;
 pub(crate) use reader::Setting;
-pub(crate) use sections::{EngineConfig, LogConfig, LogFormat, LogLevel, ModelsConfig, ServerConfig, StoreConfig};
+pub(crate) use sections::{
+    DEFAULT_MODELS_FOLDER, EngineConfig, LogConfig, LogFormat, LogLevel, ModelsConfig, ServerConfig, StoreConfig,
+};
 pub(crate) use source::{ConfigFile, Environment, Mistake, Mistakes, Origin};
 
 use crate::cli::ServeFlags;

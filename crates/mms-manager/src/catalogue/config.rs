@@ -139,6 +139,8 @@ pub struct BuiltinModel {
 pub struct CatalogueConfig {
     /// Folders that are searched for GGUF files, with their subfolders.
     pub folders: Vec<PathBuf>,
+    /// Nobody asked for these folders, so one that does not exist is no mistake.
+    pub folders_are_default: bool,
     /// Models with settings of their own.
     pub models: Vec<ModelConfig>,
     /// Models that ship with the program.
@@ -155,6 +157,7 @@ impl Default for CatalogueConfig {
     fn default() -> Self {
         Self {
             folders: Vec::new(),
+            folders_are_default: false,
             models: Vec::new(),
             builtin: Vec::new(),
             scan_interval: Duration::from_secs(2),

@@ -276,6 +276,17 @@ fn limits_and_unreadable_folders_are_told() {
 }
 
 #[test]
+fn a_missing_folder_is_a_mistake_only_where_somebody_configured_it() {
+    let mut disk = Disk::new();
+    disk.config.folders = vec![disk.path("absent")];
+    assert_eq!(disk.look().warnings().len(), 1);
+    disk.config.folders_are_default = true;
+    assert_eq!(disk.look().warnings(), [] as [&str; 0]);
+    disk.model("absent/late.gguf");
+    assert_eq!(ids(&disk.look()), ["late"]);
+}
+
+#[test]
 fn a_file_appears_changes_and_goes() {
     let disk = Disk::new();
     let mut scanner = disk.scanner();

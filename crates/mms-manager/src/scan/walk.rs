@@ -29,6 +29,7 @@ pub(super) fn walk(config: &CatalogueConfig) -> Walked {
                 walk.roots.push(real);
                 starts.push((root, folder));
             }
+            Err(error) if config.folders_are_default && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 walk.out.warnings.push(format!("cannot read the models folder {}: {error}", folder.display()));
             }

@@ -219,6 +219,9 @@ impl ServerConfig {
     }
 }
 
+/// Searched when nobody says where models are; it need not exist.
+pub(crate) const DEFAULT_MODELS_FOLDER: &str = "models";
+
 impl ModelsConfig {
     pub(super) fn read(reader: &mut Reader<'_>, flags: &ServeFlags) -> Self {
         let mut section = reader.section("models");
@@ -230,7 +233,7 @@ impl ModelsConfig {
                 )
                 .variable("MODELS_DIR")
                 .flag("--models-dir", flags.models_dir.as_deref())
-                .read(List(Path), vec!["models".into()]),
+                .read(List(Path), vec![DEFAULT_MODELS_FOLDER.into()]),
             rescan: Duration::from_secs_f64(
                 section
                     .key("rescan_s", "Time between two looks at the folders for new and changed files, seconds.")
