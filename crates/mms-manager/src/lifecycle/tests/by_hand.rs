@@ -369,3 +369,16 @@ fn a_file_that_is_written_to_changes_nothing_for_its_resident_model() {
     world.change("a", |a| (a.broken, a.writing) = (None, false));
     assert!(world.workers[&worker].told_to_end);
 }
+
+#[test]
+fn a_retry_has_no_more_time_than_the_request_had() {
+    let mut world = resident([facts("a", 100.0)]);
+    let request = world.generate_within("a", seconds(20));
+    world.pass(seconds(15));
+    let worker = world.worker("a");
+    world.gone(worker);
+    assert!(world.notes.contains(&Note::Retried(request)) && !world.ended.contains_key(&request));
+    world.pass(seconds(6));
+    assert_eq!(world.code(request), ErrorCode::Timeout);
+    assert_eq!(world.refusal(request).details["timeout_ms"], 20_000);
+}
