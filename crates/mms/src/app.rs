@@ -14,6 +14,7 @@ use mms_gateway::{Gateway, serve_health, serve_http, serve_main};
 use mms_manager::catalogue::{BuiltinModel, CatalogueConfig};
 use mms_manager::{Manager, ManagerConfig};
 use mms_store::{Store, StoreOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -40,14 +41,15 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the server until a signal ends it.
 pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    raise_file_limit();
     let serving = async {
         let server = Server::start(&config).await?;
-        output::line(startup::summary(&config, &server.probe.addresses, &server.manager.health()).as_str())?;
+        tell(&startup::summary(&config, &server.probe.addresses, &server.manager.health()));
         for variable in &config.not_used {
             warn!(variable, "set, but this version does not use it");
         }
         server.probe.first().await;
-        output::line(&startup::ready(started.elapsed()))?;
+        tell(&startup::ready(started.elapsed()));
         Ok::<_, Failure>(server)
     };
     let server = tokio::select! {
@@ -63,6 +65,22 @@ pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure>
     tokio::select! {
         () = server.end(config.server.drain_timeout) => Ok(()),
         second = signals.next() => Err(Failure::Interrupted(second)),
+    }
+}
+
+/// Prints for whoever started the server. It serves on when nobody reads that (`mms serve | head -1`).
+fn tell(text: &str) {
+    if let Err(error) = output::line(text) {
+        warn!(%error, "standard output cannot be written");
+    }
+}
+
+/// Every connection is an open file, and the usual soft limit (1024) is less than the ports together may have.
+fn raise_file_limit() {
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, limit = now.current, "the limit on open files stays as it is");
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
@@ -78,6 +78,32 @@ fn the_health_board_has_a_line_for_every_address() {
         assert_eq!(health["health_checks"][check], true, "{check} in {health:#}");
     }
     assert_eq!((&health["ready"], &health["status"]), (&true.into(), &"ok".into()));
+}
+
+/// `serve` on free ports, started by a shell that runs `before` first.
+fn serve_after(before: &str, folder: &Path) -> Child {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("{before}; exec \"$0\" serve --port 0 --health-port 0 --http-port 0")]);
+    command.arg(env!("CARGO_BIN_EXE_mms")).current_dir(folder).env("MMS_WORKER", support::worker());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn the_soft_limit_on_open_files_is_raised_to_the_hard_one_and_nobody_need_read_the_output() {
+    // For the worker program, which `serve` wants to see.
+    Server::start("").stop();
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = serve_after("ulimit -S -n 200", folder.path());
+    drop(child.stdout.take());
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains("bound: every port has answered")), "it ended, as nobody reads its output");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = files.split_whitespace().skip(3).take(2).collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert_eq!(soft, hard);
+    send(child.id(), Signal::TERM);
+    assert_eq!(log.last().map(|line| line.contains("ended")), Some(true));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
@@ -319,6 +345,12 @@ fn what_the_server_refuses_is_told_with_4_and_what_makes_no_sense_with_2() {
         assert_eq!(code(&output), 4, "{args:?}: {output:?}");
         assert!(stderr(&output).starts_with("mms: "), "{output:?}");
     }
+    let mut binary = server.command(&["generate", "-"]);
+    let mut child = binary.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"a\xff").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(stderr(&output).contains("standard input is no text"), "{output:?}");
     for args in [&["generate", " "][..], &["generate"], &["ping", "--timeout", "-1"], &["nothing"]] {
         let output = server.mms(args);
         assert_eq!(code(&output), 2, "{args:?}: {output:?}");

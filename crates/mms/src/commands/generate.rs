@@ -18,9 +18,10 @@ const DEFAULT_MODEL: &str = "fast";
 pub(super) async fn run(command: &GenerateCommand) -> Result<(), Failure> {
     let prompt = match command.prompt.as_str() {
         "-" => {
-            let mut prompt = String::new();
-            std::io::stdin().read_to_string(&mut prompt)?;
-            prompt
+            let mut prompt = Vec::new();
+            std::io::stdin().read_to_end(&mut prompt)?;
+            String::from_utf8(prompt)
+                .map_err(|error| Failure::Usage(format!("the prompt on standard input is no text: {error}")))?
         }
         given => given.to_owned(),
     };

@@ -166,14 +166,12 @@ pub fn mms() -> Command {
     command
 }
 
-/// The worker beside it; built when it is not there, as in a run of this package's tests alone.
+/// The worker beside it, brought up to date: a run of this package's tests alone builds only `mms`.
 fn build_worker() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if !worker().exists() {
-            let built = Command::new(env!("CARGO")).args(["build", "-p", "mms-engine"]).status().unwrap();
-            assert!(built.success(), "mms-worker cannot be built");
-        }
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "mms-engine"]).status().unwrap();
+        assert!(built.success(), "mms-worker cannot be built");
         assert!(worker().exists(), "there is no {}", worker().display());
     });
 }
