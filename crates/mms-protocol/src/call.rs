@@ -235,11 +235,6 @@ fn required_model(args: &Args<'_>) -> Result<String, Refusal> {
 /// Reads the sampling settings under llama.cpp's names; the ranges are those of [`Sampling`].
 pub fn read_sampling(args: &Args<'_>) -> Result<Sampling, Refusal> {
     let default = Sampling::default();
-    let seed = match args.get("seed") {
-        None => None,
-        Some(Value::Number(number)) if number.as_i64() == Some(-1) => None,
-        Some(_) => args.integer("seed", 0, u64::from(u32::MAX) - 1)?.map(|seed| seed as u32),
-    };
     Ok(Sampling {
         temperature: args.number("temperature", 0.0, 5.0)?.unwrap_or(default.temperature),
         top_p: args.positive_number("top_p", 1.0)?.unwrap_or(default.top_p),
@@ -249,8 +244,20 @@ pub fn read_sampling(args: &Args<'_>) -> Result<Sampling, Refusal> {
         repeat_last_n: args.integer("repeat_last_n", 0, 1 << 20)?.map_or(default.repeat_last_n, |n| n as u32),
         presence_penalty: args.number("presence_penalty", -2.0, 2.0)?.unwrap_or(default.presence_penalty),
         frequency_penalty: args.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(default.frequency_penalty),
-        seed,
+        seed: read_seed(args)?,
     })
+}
+
+/// Reads `seed`: any 64-bit integer, as OpenAI's clients send; -1 means "at random". llama.cpp's seeds have 32 bits, and its largest
+/// one means "at random" as well, so larger ones are folded into what is left.
+fn read_seed(args: &Args<'_>) -> Result<Option<u32>, Refusal> {
+    let Some(value) = args.get("seed") else { return Ok(None) };
+    let bits = value.as_u64().or_else(|| value.as_i64().map(|seed| seed as u64));
+    match bits {
+        Some(u64::MAX) if value.as_i64() == Some(-1) => Ok(None),
+        Some(bits) => Ok(Some(((bits >> 32) as u32 ^ bits as u32).min(u32::MAX - 1))),
+        None => Err(Refusal::invalid("seed", "a 64-bit integer", value)),
+    }
 }
 
 /// Reads `stop`: a string or an array of strings; empty strings are refused.

@@ -331,3 +331,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn seeds_are_64_bit_integers_and_minus_one_is_random() {
+    let seed = |seed: Value| match call(Profile::Suite, &json!({"action": "generate", "prompt": "hi", "seed": seed}))
+        .operation
+    {
+        Ok(Operation::Generate(args)) => Ok(args.spec.sampling.seed),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => Err(refusal.message),
+    };
+    assert_eq!(seed(json!(7)), Ok(Some(7)));
+    assert_eq!(seed(json!(-1)), Ok(None));
+    assert_eq!(seed(json!(null)), Ok(None));
+    assert_eq!(seed(json!(u32::MAX)), Ok(Some(u32::MAX - 1)), "llama.cpp takes the largest one for random");
+    assert_eq!(seed(json!(i64::MAX)), seed(json!(i64::MAX)));
+    assert_ne!(seed(json!(1_u64 << 40)), Ok(Some(0)));
+    assert_eq!(seed(json!("x")), Err("seed must be a 64-bit integer, got \"x\"".to_owned()));
+    assert_eq!(seed(json!(1.5)), Err("seed must be a 64-bit integer, got 1.5".to_owned()));
+}
