@@ -143,6 +143,9 @@ fn find_file(flags: &ServeFlags, environment: &Environment) -> Result<Option<Con
     if let Some(path) = &flags.config {
         return read_file(path, Origin::Flag { flag: "--config".to_owned() }).map(Some);
     }
+    if let Some(mistake) = environment.mistake_in("MMS_CONFIG") {
+        return Err(Mistakes(vec![mistake]));
+    }
     if let Some(path) = environment.get("MMS_CONFIG") {
         return read_file(Path::new(path), Origin::Environment { variable: "MMS_CONFIG".to_owned() }).map(Some);
     }

@@ -436,6 +436,17 @@ fn config_show_tells_who_said_so() {
 }
 
 #[test]
+fn a_variable_that_is_no_text_is_a_mistake_and_not_ignored() {
+    let garbled: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"/tmp/\xff");
+    let folder = tempfile::tempdir().unwrap();
+    for variable in ["DATA_DIR", "MODELS_DIR", "AGENT_PORT", "MMS_CONFIG"] {
+        let output = mms().args(["config", "show"]).env(variable, garbled).current_dir(folder.path()).output().unwrap();
+        assert_eq!(code(&output), 2, "{variable}: {output:?}");
+        assert!(stderr(&output).contains(&format!("environment {variable}: its value is no UTF-8")), "{output:?}");
+    }
+}
+
+#[test]
 fn completions_and_help_are_there() {
     for shell in ["bash", "zsh", "fish"] {
         let output = mms().args(["completions", shell]).output().unwrap();

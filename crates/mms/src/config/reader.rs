@@ -227,7 +227,8 @@ impl<'s> Key<'s, '_, '_> {
                 Some((Origin::Environment { variable: name.to_owned() }, reader.environment.get(name)?))
             }),
         ];
-        let mut mistakes = Vec::new();
+        let mut mistakes: Vec<_> =
+            self.variable.and_then(|name| reader.environment.mistake_in(name)).into_iter().collect();
         let mut found = None;
         for (at, text) in texts.into_iter().flatten() {
             match kind.of_text(text) {

@@ -1,6 +1,6 @@
 //! Where settings come from, and how a mistake in them is shown: `mms.toml:3:8: ...`, `environment AGENT_PORT: ...`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -80,25 +80,46 @@ impl fmt::Display for Mistakes {
 
 /// Environment variables, read once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Environment(BTreeMap<String, String>);
+pub(crate) struct Environment {
+    values: BTreeMap<String, String>,
+    /// Names of variables whose values are no Unicode.
+    garbled: BTreeSet<String>,
+}
 
 impl Environment {
-    /// Those of this process; one that is empty or no Unicode counts as absent.
+    /// Those of this process; one that is empty counts as absent.
     pub(crate) fn of_process() -> Self {
-        let unicode =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        unicode.collect()
+        let mut environment = Self::default();
+        for (name, value) in std::env::vars_os() {
+            // No setting has a name that is no Unicode.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) if value.is_empty() => {}
+                Ok(value) => drop(environment.values.insert(name, value)),
+                Err(_) => drop(environment.garbled.insert(name)),
+            }
+        }
+        environment
     }
 
     /// The value of a variable.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// That a variable's value cannot be read, if so.
+    pub(super) fn mistake_in(&self, name: &str) -> Option<Mistake> {
+        self.garbled.get(name).map(|name| Mistake {
+            at: Origin::Environment { variable: name.clone() },
+            message: "its value is no UTF-8".to_owned(),
+        })
     }
 }
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+        let values = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        Self { values, garbled: BTreeSet::new() }
     }
 }
 
