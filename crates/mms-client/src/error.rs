@@ -44,6 +44,16 @@ pub enum ClientError {
         /// What was waited for.
         what: String,
     },
+    /// Something accepts connections there, but does not greet as a server does.
+    #[error("something listens at {endpoint}, but it did not greet within {} ms ({stage})", after.as_millis())]
+    Silent {
+        /// As it was given.
+        endpoint: String,
+        /// The time that it had.
+        after: Duration,
+        /// How far the handshake came.
+        stage: String,
+    },
     /// The connection broke, or the answer is not one.
     #[error("{endpoint}: {why}")]
     Protocol {
@@ -78,7 +88,7 @@ impl ClientError {
                 Self::Foreign { endpoint, expected: "ZMTP", speaks: looks_like.to_string() }
             }
             HandshakeError::Timeout { stage, after, .. } => {
-                Self::Timeout { endpoint, after, what: format!("ZMTP handshake, {stage}") }
+                Self::Silent { endpoint, after, stage: format!("ZMTP handshake, {stage}") }
             }
             HandshakeError::PeerMechanism { .. }
             | HandshakeError::PeerSocketType { .. }

@@ -21,18 +21,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `tcp://host:port` or `host:port`. `timeout` holds for the connection, and then for each request.
+    /// Connects to `tcp://host:port` or `host:port`. `timeout` holds for the TCP connection, for the handshake, and then for each
+    /// request.
     pub async fn connect(endpoint: &str, timeout: Duration) -> Result<Self, ClientError> {
         let options =
             ClientOptions { connect_timeout: timeout, handshake_timeout: timeout, ..ClientOptions::default() };
-        let connecting = tokio::time::timeout(timeout, mms_zmtp::Client::connect(endpoint, options));
+        // The outer bound is for what the inner ones do not cover, such as a name server that does not answer.
+        let connecting = tokio::time::timeout(timeout * 2, mms_zmtp::Client::connect(endpoint, options));
         match connecting.await {
             Ok(Ok(socket)) => Ok(Self { endpoint: endpoint.to_owned(), socket, timeout }),
             Ok(Err(error)) => Err(ClientError::of_connect(endpoint, error)),
             Err(_elapsed) => Err(ClientError::Timeout {
                 endpoint: endpoint.to_owned(),
-                after: timeout,
-                what: "connection and ZMTP handshake".to_owned(),
+                after: timeout * 2,
+                what: "connection".to_owned(),
             }),
         }
     }

@@ -50,7 +50,7 @@ impl Failure {
                 ClientError::BadEndpoint { .. } => 2,
                 ClientError::Unreachable { .. } => 3,
                 ClientError::Refused(_) => 4,
-                ClientError::Timeout { .. } => 5,
+                ClientError::Timeout { .. } | ClientError::Silent { .. } => 5,
                 ClientError::Foreign { .. } | ClientError::Protocol { .. } => 7,
             },
             Self::Serve(error) => match error {
@@ -98,6 +98,7 @@ fn with_hint(error: &ClientError) -> String {
             if endpoint.starts_with("http") { "http" } else { "endpoint" },
         ),
         ClientError::Timeout { .. } => format!("{error}; --timeout SECONDS gives it more time"),
+        ClientError::Silent { .. } => format!("{error}; it hangs, or is no model manager"),
         ClientError::BadEndpoint { .. } | ClientError::Protocol { .. } | ClientError::Refused(_) => error.to_string(),
     }
 }
