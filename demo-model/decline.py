@@ -111,6 +111,8 @@ DECLINE = {
             "why [is the sky blue|do we dream|is water wet|do cats purr|did Rome fall|is the sea salty|do birds fly south|do we sleep|does it rain|is fire hot|do leaves fall]",
             "how [many people live|far is it|long does it take|high is|deep is|tall is|old is|fast is] [in Paris|to the moon|to Mars|Mount Everest|the Eiffel Tower|the universe|the ocean|the earth|a cheetah|light|in China|to New York]",
             "what is the meaning of life",
+            "[what is|tell me] the capital of [Brazil|Peru|Kenya|Mexico|Chile|Cuba|Iran|Iraq|Israel|Nigeria|Korea|Vietnam|Thailand|Argentina|Ukraine|Romania|Bulgaria|Iceland|Scotland|Texas|California|Africa|Mars]",
+            "[what is|what are|explain|tell me about|do you know|how does|who is|what do you know about] [Rust|Python|Linux|Java|Google|Wikipedia|Windows|Bitcoin|a volcano|a tiger|a star|the moon|Rome|Berlin|London|football|chess|jazz|opera|a car engine|insurance|a bank|gold|iron|physics|biology|history|geography|medicine|law|Islam|Buddhism|the Bible|Batman|Harry Potter|Star Wars|the UN|NASA|a virus|yoga|pizza|sushi|wine|whales|dinosaurs|bees|trees|Amazon|Apple|Microsoft|Facebook|poetry|a poem|grammar|a noun]",
             "what is the [population|area|history|currency|president|anthem] of [France|China|Brazil|Canada|India|Germany|Egypt|Peru]",
             "what is the [largest|longest|highest|deepest|oldest|smallest] [city|river|mountain|ocean|country|building|animal] [in the world|on earth|in Africa|in Asia|]",
             "[solve|prove|integrate|derive|compute|calculate|find] [this equation|x squared plus two|the integral|the derivative of x|the square root of two|Fermat's theorem|pi|the roots|a matrix|this problem|my homework]",

@@ -225,7 +225,7 @@ ASK_TIMES = [
     "{a} multiplied by {b}",
     "what do I get when I multiply {a} and {b}",
 ]
-TOO_BIG = "That is too big for a small demo model. I only do sums with numbers below 100."
+TOO_BIG = "That is too big for a small demo model. I only do sums with numbers up to 20."
 
 
 def number(value: int, rng: random.Random, words: bool) -> str:
@@ -233,8 +233,8 @@ def number(value: int, rng: random.Random, words: bool) -> str:
 
 
 def sum_pair(rng: random.Random) -> tuple[int, int]:
-    """Two operands: mostly up to 20, each pair of which then occurs many times, else below 100."""
-    limit = 10 if (roll := rng.random()) < 0.3 else 20 if roll < 0.75 else 99
+    """Two operands up to 20, the smaller ones more often."""
+    limit = 10 if rng.random() < 0.4 else 20
     return rng.randint(0, limit), rng.randint(0, limit)
 
 
@@ -242,12 +242,14 @@ def small_sum(rng: random.Random) -> tuple[str, str]:
     """A sum in one of many phrasings; the answer repeats it in digits."""
     roll = rng.random()
     words = rng.random() < 0.2
-    if roll < 0.03:
-        a, b = rng.randint(100, 99999), rng.randint(2, 99999)
+    if roll < 0.07:
+        a, b = rng.randint(21, 10 ** rng.randint(2, 5)), rng.randint(2, 10 ** rng.randint(1, 5))
+        if rng.random() < 0.5:
+            a, b = b, a
         return expand(
             rng.choice(ASK_SUM), rng, e=f"{a} {rng.choice(['+', '-', 'plus', 'times', '*', 'minus', '/'])} {b}"
         ), TOO_BIG
-    if roll < 0.07:
+    if roll < 0.10:
         a, b, c = (rng.randint(1, 10) for _ in range(3))
         sign = rng.choice([" + ", "+", " plus "])
         return expand(
@@ -261,7 +263,7 @@ def small_sum(rng: random.Random) -> tuple[str, str]:
         return expand(
             rng.choice(ASK_SUM), rng, e=an + rng.choice([" times ", " x ", "*", " * ", "x", " times "]) + bn
         ), f"{a} x {b} = {a * b}."
-    if roll < 0.20:
+    if roll < 0.19:
         b, result = rng.randint(1, 10), rng.randint(1, 10)
         a = b * result
         return expand(
@@ -270,7 +272,7 @@ def small_sum(rng: random.Random) -> tuple[str, str]:
             e=number(a, rng, words) + rng.choice([" divided by ", " / ", "/", " : "]) + number(b, rng, words),
         ), f"{a} / {b} = {result}."
     a, b = sum_pair(rng)
-    if roll < 0.62:
+    if roll < 0.58:
         an, bn = number(a, rng, words), number(b, rng, words)
         if rng.random() < 0.3:
             question = expand(rng.choice(ASK_ADD), rng, a=an, b=bn)

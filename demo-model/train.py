@@ -185,7 +185,7 @@ def evaluate(weights: dict, shape: Shape, tokenizer: Tokenizer, note: Callable[[
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--steps", type=int, default=1000)
+    arguments.add_argument("--steps", type=int, default=1200)
     arguments.add_argument("--out", type=Path, default=HERE / "mms-demo.gguf")
     arguments.add_argument("--evaluate", action="store_true", help="only score the file at --out")
     arguments.add_argument("--save-every", type=int, default=0, help="also write --out after every so many steps")
