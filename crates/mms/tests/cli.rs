@@ -225,6 +225,7 @@ fn a_missing_worker_program_is_told_at_the_start() {
 #[test]
 fn variables_that_this_version_does_not_use_are_told() {
     let server = Server::start("[log]\nformat = \"json\"\n");
+    server.wait_for_log("bound: every port has answered");
     let lines: Vec<Value> = server.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().any(|line| line["message"] == "bound: every port has answered"), "{lines:?}");
     let shown = mms().args(["config", "show", "--json"]).env("NATS_URL", "nats://x").output().unwrap();
