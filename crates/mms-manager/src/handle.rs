@@ -214,6 +214,14 @@ impl Manager {
         })
     }
 
+    /// Goes through the one task and back. Cheap operations are answered from the snapshot, which says nothing about a task that
+    /// hangs: readiness asks here.
+    pub async fn pulse(&self) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Pulse(reply))?;
+        answer.await.map_err(|_| task_gone())
+    }
+
     /// Where the parts of the server report how they are.
     pub fn board(&self) -> &HealthBoard {
         &self.shared.board

@@ -1,5 +1,5 @@
-//! Readiness: the suite's own client asks through every published address, as any other client would. The server is ready only while
-//! all of them answer; each answer, or its absence, is on the health board.
+//! Readiness: the suite's own client asks through every published address, as any other client would, and the manager's one task is
+//! asked for a sign of life. The server is ready only while all of them answer; each answer, or its absence, is on the health board.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -71,13 +71,15 @@ impl Probe {
     /// Asks through every address at once, and puts the answers on the health board. `Err`: why the server is not ready.
     async fn round(&self) -> Result<(), String> {
         let Addresses { main, health, http } = self.addresses;
-        let (main, health_zmq, health_http, http) = tokio::join!(
+        let (manager, main, health_zmq, health_http, http) = tokio::join!(
+            timed(self.pulse()),
             timed(self.ping(main)),
             timed(self.health(health)),
             timed(self.http(health)),
             timed(self.http(http)),
         );
-        let findings: [Finding; 4] = [
+        let findings: [Finding; 5] = [
+            ("manager", manager),
             ("main_port", main),
             ("health_port_zmq", health_zmq),
             ("health_port_http", health_http),
@@ -113,6 +115,14 @@ impl Probe {
         let running = models.iter().filter(|model| model.worker_pid.is_some()).count();
         let detail = failed.clone().unwrap_or_else(|| format!("{running} running"));
         self.manager.board().report("workers", false, failed.is_none(), detail);
+    }
+
+    /// A port may answer from what is known while nothing is decided any more.
+    async fn pulse(&self) -> Result<(), String> {
+        match tokio::time::timeout(self.timeout, self.manager.pulse()).await {
+            Ok(answer) => answer.map_err(|refusal| refusal.message),
+            Err(_) => Err(format!("the manager's task has not answered within {} ms", self.timeout.as_millis())),
+        }
     }
 
     async fn ping(&self, address: SocketAddr) -> Result<(), String> {

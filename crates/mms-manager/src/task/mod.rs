@@ -33,10 +33,24 @@ const MEMORY_POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Message {
     Generate(Box<GenerateOrder>),
-    Load { request: RequestId, model: String, cpu_only: bool, reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>> },
-    Unload { request: RequestId, model: String, reply: oneshot::Sender<Result<Reply, Refusal>> },
+    Load {
+        request: RequestId,
+        model: String,
+        cpu_only: bool,
+        reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>>,
+    },
+    Unload {
+        request: RequestId,
+        model: String,
+        reply: oneshot::Sender<Result<Reply, Refusal>>,
+    },
     Cancel(RequestId),
-    Drain { deadline: Duration, reply: oneshot::Sender<DrainReport> },
+    Drain {
+        deadline: Duration,
+        reply: oneshot::Sender<DrainReport>,
+    },
+    /// Is the task alive?
+    Pulse(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
@@ -217,6 +231,8 @@ impl Task {
                 self.decide(Input::Cancel(request));
             }
             Message::Drain { deadline, reply } => self.on_drain(deadline, reply),
+            // Whoever asked may have gone.
+            Message::Pulse(reply) => _ = reply.send(()),
         }
     }
 

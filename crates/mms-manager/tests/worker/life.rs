@@ -273,3 +273,19 @@ async fn a_preloaded_model_is_there_without_being_asked_for() {
     rig.until_state("demo", ModelState::Loaded).await;
     rig.finish().await;
 }
+
+#[test]
+fn a_pulse_needs_the_task_and_cheap_operations_do_not() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // The task runs only while its runtime is driven, so here it stands still between the calls of `block_on`.
+    let (tasks, asker) = (runtime(), runtime());
+    let rig = tasks.block_on(Setup::new().start());
+    let mut pulse = Box::pin(rig.manager.pulse());
+    asker.block_on(async {
+        assert!(futures::poll!(&mut pulse).is_pending());
+        rig.manager.call(Operation::Ping).await.unwrap();
+        assert!(futures::poll!(&mut pulse).is_pending(), "nobody can have answered");
+    });
+    tasks.block_on(within("the pulse", pulse)).unwrap();
+    tasks.block_on(rig.finish());
+}
