@@ -20,7 +20,7 @@ enum Outcome {
 type Step = fn() -> Result<Outcome>;
 
 pub(crate) fn ci() -> Result<()> {
-    let steps: [(&str, Step); 8] = [
+    let steps: [(&str, Step); 9] = [
         ("fmt", || passed(check(cargo(&["fmt", "--all", "--check"])))),
         ("tidy", || passed(crate::tidy::tidy())),
         ("deny", || passed(deny())),
@@ -29,6 +29,7 @@ pub(crate) fn ci() -> Result<()> {
         }),
         ("build", || passed(check(cargo(&["build", "--workspace", "--quiet"])))),
         ("test", || passed(check(cargo(&["test", "--workspace", "--quiet"])))),
+        ("score", || passed(crate::demo_model::score())),
         ("demo", || passed(demo())),
         ("docker", docker),
     ];

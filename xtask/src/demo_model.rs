@@ -37,7 +37,7 @@ fn train() -> Result<()> {
     check(command(&python, &["demo-model/train.py"]))
 }
 
-fn score() -> Result<()> {
+pub(crate) fn score() -> Result<()> {
     check(cargo(&["build", "--quiet"]))?;
     let mut server = Server::start(&target_dir().join("debug/mms"), &target_dir().join("demo-model-score"))?;
     server.ready()?;
