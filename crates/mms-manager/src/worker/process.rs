@@ -10,8 +10,10 @@ const LINES_SHOWN: usize = 3;
 /// Longest line that a reason shows, characters.
 const LINE_SHOWN: usize = 200;
 
-/// One line that says how a worker ended: the fault that was found, the exit code or signal, and the last words.
+/// One line that says how a worker ended: the fault that was found, the exit code or signal, and, unless all was well, the last
+/// words.
 pub fn ending(status: io::Result<ExitStatus>, fault: Option<String>, stderr: &VecDeque<String>) -> String {
+    let well = fault.is_none() && status.as_ref().is_ok_and(ExitStatus::success);
     let how = match status {
         Err(error) => format!("its end could not be waited for: {error}"),
         Ok(status) => match (status.signal(), status.code()) {
@@ -27,7 +29,7 @@ pub fn ending(status: io::Result<ExitStatus>, fault: Option<String>, stderr: &Ve
     };
     let shown = stderr.iter().skip(stderr.len().saturating_sub(LINES_SHOWN));
     let lines: Vec<String> = shown.map(|line| line.chars().take(LINE_SHOWN).collect()).collect();
-    if !lines.is_empty() {
+    if !lines.is_empty() && !well {
         text.push_str(&format!("; its last words: {}", lines.join(" | ")));
     }
     text
@@ -62,7 +64,8 @@ mod tests {
     #[test]
     fn exit_codes_signals_and_last_words() {
         check(3 << 8, None, &[], "it ended with exit code 3");
-        check(0, None, &[], "it ended by itself with exit code 0");
+        check(0, None, &["started", "loaded"], "it ended by itself with exit code 0");
+        check(0, Some("bad frame"), &["x"], "bad frame (it ended by itself with exit code 0); its last words: x");
         check(9, None, &[], "killed by signal 9 (SIGKILL: by hand, or by the kernel for lack of memory)");
         check(
             6,

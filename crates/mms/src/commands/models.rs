@@ -35,14 +35,16 @@ async fn list(target: &Target) -> Result<(), Failure> {
 }
 
 fn row(model: &Map<String, Value>) -> Vec<String> {
+    // A broken file tells neither.
+    let known = |shown: String| if text(model, "architecture").is_empty() { String::new() } else { shown };
     let held = ["measured_mb", "estimated_vram_mb"].iter().map(|key| number(model, key)).find(|mb| *mb > 0.0);
     vec![
         text(model, "model_id").to_owned(),
         text(model, "status").to_owned(),
         text(model, "architecture").to_owned(),
-        count(number(model, "parameters") as u64),
+        known(count(number(model, "parameters") as u64)),
         text(model, "quantization").to_owned(),
-        format!("{}", number(model, "n_ctx")),
+        known(format!("{}", number(model, "n_ctx"))),
         held.map(mebibytes).unwrap_or_default(),
         text(model, "message").to_owned(),
     ]
