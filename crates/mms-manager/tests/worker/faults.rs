@@ -157,14 +157,14 @@ async fn a_program_that_is_no_worker_ends_the_load_with_its_last_words() {
 
 #[tokio::test]
 async fn a_model_that_llama_cpp_gives_up_on_ends_requests_with_its_reason() {
-    let rig = Setup::new().copy("odd.gguf").start().await;
-    let path = rig.models.path().join("odd.gguf");
+    let setup = Setup::new().copy("odd.gguf");
+    let path = setup.models.path().join("odd.gguf");
     let mut bytes = std::fs::read(&path).unwrap();
     let key = b"llama.attention.layer_norm_rms_epsilon";
     let at = bytes.windows(key.len()).position(|window| window == key).expect("the key") + key.len() + 4;
     bytes[at..at + 4].copy_from_slice(&(-1.0_f32).to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
-    rig.until("the odd file at rest", |rig| rig.state("odd") == ModelState::AvailableNotLoaded).await;
+    let rig = setup.start().await;
     let refusal = rig.generate(ask("odd", "hello", 4)).await.unwrap_err();
     assert_eq!(refusal.code, ErrorCode::WorkerDied);
     assert!(refusal.message.contains("SIGABRT") && refusal.message.contains("eps >= 0"), "{refusal}");
