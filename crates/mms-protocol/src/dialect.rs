@@ -90,7 +90,7 @@ pub fn decode(profile: Profile, bytes: &[u8]) -> Inbound {
     };
     match value {
         Value::Object(object) => Inbound::Single(Box::new(decode_object(profile, &object))),
-        Value::Array(items) if items.iter().any(is_json_rpc) => {
+        Value::Array(items) if items.iter().filter_map(Value::as_object).any(is_json_rpc) => {
             if items.len() > MAX_BATCH {
                 let text = format!("a batch may hold at most {MAX_BATCH} requests, this one holds {}", items.len());
                 return Inbound::Single(Box::new(rpc_refused(Refusal::new(ErrorCode::InvalidRequest, text))));
@@ -161,8 +161,8 @@ pub fn encode_batch(replies: Vec<(Envelope, Value)>) -> Value {
     if answered.is_empty() { json!({}) } else { Value::Array(answered) }
 }
 
-fn is_json_rpc(value: &Value) -> bool {
-    value.get("jsonrpc").is_some_and(|version| version == "2.0")
+fn is_json_rpc(object: &Map<String, Value>) -> bool {
+    object.get("jsonrpc").is_some_and(|version| version == "2.0")
 }
 
 fn not_json(bytes: &[u8], error: &serde_json::Error) -> Refusal {
@@ -191,7 +191,7 @@ fn nothing_named(profile: Profile) -> Refusal {
 }
 
 fn decode_object(profile: Profile, object: &Map<String, Value>) -> Call {
-    if object.get("jsonrpc").is_some_and(|version| version == "2.0") {
+    if is_json_rpc(object) {
         return decode_json_rpc(profile, object);
     }
     let named = [
@@ -253,7 +253,7 @@ fn decode_model_request(object: &Map<String, Value>) -> Call {
 
 fn decode_batch_item(profile: Profile, item: &Value) -> Call {
     match item {
-        Value::Object(object) if is_json_rpc(item) => decode_json_rpc(profile, object),
+        Value::Object(object) if is_json_rpc(object) => decode_json_rpc(profile, object),
         _ => rpc_refused(Refusal::new(ErrorCode::InvalidRequest, "Invalid Request: not a JSON-RPC 2.0 object")),
     }
 }

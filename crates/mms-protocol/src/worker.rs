@@ -168,7 +168,7 @@ pub struct LoadSpec {
     pub chat_template: Option<String>,
 }
 
-/// Settings of llama.cpp for one model; config key of the same name in `[engine]` and in each `[[models]]`.
+/// Settings of llama.cpp for one model; config key of the same name in `[engine]` and in each `[[model]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {

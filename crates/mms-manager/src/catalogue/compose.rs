@@ -69,7 +69,7 @@ pub struct Place {
 pub struct Observed {
     /// Every GGUF file by its path.
     pub files: BTreeMap<PathBuf, SeenFile>,
-    /// For each `[[models]]` table with a path: the file, or why there is none.
+    /// For each `[[model]]` table with a path: the file, or why there is none.
     pub located: Vec<Option<Result<PathBuf, String>>>,
     /// What could not be read.
     pub warnings: Vec<String>,

@@ -39,7 +39,7 @@ pub enum IdleUnload {
     After(Duration),
 }
 
-/// One `[[models]]` table: a model with settings of its own. Everything but `id` may be left out; what is left out is as in
+/// One `[[model]]` table: a model with settings of its own. Everything but `id` may be left out; what is left out is as in
 /// `[engine]`, in the server's defaults, or in the file's header.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,12 +1,12 @@
 //! The catalogue: every model the server knows, whether it can be loaded or not. A [`Catalogue`] never changes; a scan that finds a
 //! difference makes a new one ([`crate::scan`]).
 //!
-//! A model comes from a file in the models folders, from a `[[models]]` table of the configuration, from both together, or with the
+//! A model comes from a file in the models folders, from a `[[model]]` table of the configuration, from both together, or with the
 //! program. Its id is the file's path below the models folder without `.gguf` (and, of a split model, without `-00001-of-00003`):
 //! `name`, or `sub/name` in a subfolder. So no id depends on what other files there are, and none changes when one comes. In requests
 //! the bare `name` will do as long as only one model has it ([`crate::routing`]). Ids are told apart by case.
 //!
-//! Two rules for what is left: a `[[models]]` table without a path whose id is the bare name of a single file gives it that id; and a
+//! Two rules for what is left: a `[[model]]` table without a path whose id is the bare name of a single file gives it that id; and a
 //! file whose id is taken, by the configuration, by the built-in model or by an earlier models folder, has its models folder's name put
 //! in front.
 
@@ -33,7 +33,7 @@ use crate::memory::{Estimate, estimate};
 pub enum Origin {
     /// A file in the models folders.
     Folder,
-    /// A `[[models]]` table.
+    /// A `[[model]]` table.
     Config,
     /// Ships with the program.
     Builtin,
