@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 use mms_protocol::generate::{GenerateSpec, Sampling};
-use mms_protocol::worker::{GenerateFailure, RequestId, ToHost, ToWorker};
+use mms_protocol::worker::{GenerateFailure, Heartbeat, RequestId, ToHost, ToWorker};
 
 use crate::crowd::Crowd;
 use crate::load::Loaded;
@@ -150,13 +150,17 @@ impl Engine {
         };
         match message {
             ToWorker::Generate { id, spec } => {
-                let GenerateSpec { prompt, max_tokens, sampling, stop } = *spec;
+                let GenerateSpec { prompt, max_tokens, sampling, stop, .. } = *spec;
                 let ticket = self.prompts.prepare(prompt);
                 self.queue.push_back(Queued { id, ticket, max_tokens, sampling, stop, came, prompt: None });
             }
             ToWorker::Cancel { id } => self.cancel(id),
+            ToWorker::Embed { id, .. } => {
+                let message = "this worker computes no embeddings".to_owned();
+                self.fail(id, GenerateFailure::Unsupported { message });
+            }
             ToWorker::Hello { .. } => return Err(OutOfPlace("a handshake")),
-            ToWorker::Load(_) => return Err(OutOfPlace("a second model")),
+            ToWorker::Load(_) | ToWorker::Plan(_) => return Err(OutOfPlace("a second model")),
             // The reader ends the process at once.
             ToWorker::Shutdown => {}
         }
@@ -209,11 +213,12 @@ impl Engine {
 
     fn heartbeat(&mut self) {
         self.last_heartbeat = Instant::now();
-        self.outbox.send(ToHost::Heartbeat {
+        self.outbox.send(ToHost::Heartbeat(Heartbeat {
             steps: self.steps,
             busy_slots: count(self.slots.iter().filter(|slot| !slot.is_idle()).count()),
             queued: count(self.queue.len()),
             kv_tokens: count(self.slots.iter().map(|slot| slot.cached.len()).sum()),
-        });
+            ..Heartbeat::default()
+        }));
     }
 }

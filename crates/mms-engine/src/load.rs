@@ -67,6 +67,8 @@ pub(crate) fn load(
         kv_bytes: (take_notes().cache_mib * 1024.0 * 1024.0) as u64,
         load_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         device: device(backend, settings.gpu_layers),
+        generates: true,
+        embedding_length: None,
     };
     tracing::info!(
         model = spec.model_id,

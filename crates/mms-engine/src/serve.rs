@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
-use mms_protocol::worker::{EXIT_LOAD_FAILED, EXIT_PROTOCOL, PROTOCOL_VERSION, ToHost, ToWorker, WorkerHello};
+use mms_protocol::worker::{
+    EXIT_LOAD_FAILED, EXIT_PROTOCOL, Heartbeat, PROTOCOL_VERSION, ToHost, ToWorker, WorkerHello,
+};
 
 use crate::beat::beat_while;
 use crate::engine::Engine;
@@ -77,12 +79,13 @@ fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
     let spec = match message {
         ToWorker::Load(spec) => spec,
         ToWorker::Shutdown => return Ok(()),
-        ToWorker::Hello { .. } | ToWorker::Generate { .. } | ToWorker::Cancel { .. } => {
+        ToWorker::Plan(_) => return Err(End::LoadFailed("this worker makes no plans".to_owned())),
+        ToWorker::Hello { .. } | ToWorker::Generate { .. } | ToWorker::Embed { .. } | ToWorker::Cancel { .. } => {
             return Err(End::Protocol("the host must send what to load first".to_owned()));
         }
     };
-    let beat = || outbox.send(ToHost::Heartbeat { steps: 0, busy_slots: 0, queued: 0, kv_tokens: 0 });
-    let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, spec, at, outbox));
+    let beat = || outbox.send(ToHost::Heartbeat(Heartbeat::default()));
+    let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, *spec, at, outbox));
     let (loaded, prompter) = loading.map_err(End::LoadFailed)?;
     let prompts = Prompts::start(prompter, inbox.sender)
         .map_err(|error| End::LoadFailed(format!("the thread that prepares prompts cannot be started: {error}")))?;
@@ -106,9 +109,12 @@ fn shake_hands(inbox: &Inbox, outbox: &Outbox, system_info: String) -> Result<()
             "the host speaks version {protocol_version} of the worker protocol, this worker {PROTOCOL_VERSION}; \
              install `mms` and `mms-worker` of the same release"
         ))),
-        ToWorker::Load(_) | ToWorker::Generate { .. } | ToWorker::Cancel { .. } | ToWorker::Shutdown => {
-            Err(End::Protocol("the host did not begin with the handshake".to_owned()))
-        }
+        ToWorker::Load(_)
+        | ToWorker::Plan(_)
+        | ToWorker::Generate { .. }
+        | ToWorker::Embed { .. }
+        | ToWorker::Cancel { .. }
+        | ToWorker::Shutdown => Err(End::Protocol("the host did not begin with the handshake".to_owned())),
     }
 }
 

@@ -136,6 +136,7 @@ impl Job {
             prompt_ms: milliseconds(self.assigned, first),
             predicted_ms,
             predicted_per_second: if predicted_ms > 0.0 { after_first / predicted_ms * 1e3 } else { 0.0 },
+            ..Timings::default()
         }
     }
 }

@@ -27,8 +27,23 @@ pub struct ManagerConfig {
     pub idle_unload: Option<Duration>,
     /// Preference → model id.
     pub routing: BTreeMap<String, String>,
+    /// Where KV states of conversations are kept on disk; `None`: nowhere.
+    pub kv_store: Option<KvStoreConfig>,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// Where KV states of conversations are kept while their model is not loaded. The bounds are of all models together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvStoreConfig {
+    /// The folder; made when missing.
+    pub folder: PathBuf,
+    /// Disk space, MiB.
+    pub max_mb: u64,
+    /// How many.
+    pub max_states: u32,
+    /// Unused for longer, they go.
+    pub max_age: Duration,
 }
 
 /// How much memory models may take.
@@ -66,8 +81,10 @@ pub struct Limits {
     pub load_timeout: Duration,
     /// A worker that says nothing for this long is killed and replaced.
     pub heartbeat_timeout: Duration,
-    /// What a worker that was asked to end gets before it is killed.
+    /// What a worker that was asked to end gets before it is killed; it saves KV states then.
     pub shutdown_grace: Duration,
+    /// Models in memory at once; 0: as many as the budget holds.
+    pub max_loaded_models: usize,
 }
 
 impl Default for Limits {
@@ -77,7 +94,8 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(600),
             load_timeout: Duration::from_secs(600),
             heartbeat_timeout: Duration::from_secs(30),
-            shutdown_grace: Duration::from_secs(3),
+            shutdown_grace: Duration::from_secs(10),
+            max_loaded_models: 0,
         }
     }
 }

@@ -32,6 +32,10 @@ pub struct Counters {
     pub requests: Counter,
     /// Requests refused.
     pub errors: Counter,
+    /// Requests for embeddings that ended well.
+    pub embeddings: Counter,
+    /// Models that had to go for another one.
+    pub evictions: Counter,
     /// Generations that ended well.
     pub generations: Counter,
     /// Tokens of their prompts.
@@ -72,6 +76,8 @@ impl Counters {
         Stats {
             requests: self.requests.get(),
             errors: self.errors.get(),
+            embeddings: self.embeddings.get(),
+            evictions: self.evictions.get(),
             generations: self.generations.get(),
             prompt_tokens: self.prompt_tokens.get(),
             completion_tokens: self.completion_tokens.get(),

@@ -148,6 +148,9 @@ impl Manager {
             Operation::Generate(args) | Operation::GenerateText(args) => {
                 collect(self.generate(args).await?).await.map(Reply::Generated)
             }
+            Operation::Embed(_) => {
+                Err(Refusal::new(ErrorCode::InvalidArgument, "no model of this server computes embeddings yet"))
+            }
             Operation::GetLoadedModelsStatus => {
                 let snapshot = self.snapshot();
                 Ok(Reply::LoadedModels { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })

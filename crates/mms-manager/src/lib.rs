@@ -20,7 +20,7 @@ mod start;
 mod task;
 pub mod worker;
 
-pub use config::{Budget, Limits, ManagerConfig, MemoryConfig, StartError};
+pub use config::{Budget, KvStoreConfig, Limits, ManagerConfig, MemoryConfig, StartError};
 pub use counters::Counters;
 pub use handle::{DrainReport, GenerateEvent, Manager, TokenStream};
 pub use health::HealthBoard;

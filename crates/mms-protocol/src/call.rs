@@ -1,13 +1,15 @@
 //! The operations: their names, their arguments and how arguments are read and checked. An operation is added here, with its
 //! reply in [`crate::reply`], and appears on every front door.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::args::Args;
 use crate::dialect::Profile;
 use crate::error::{ErrorCode, Refusal};
-use crate::generate::{ChatMessage, GenerateSpec, Prompt, Role, Sampling};
+use crate::generate::{ChatMessage, Constraint, EmbedInput, EmbedSpec, GenerateSpec, Prompt, Role, Sampling};
 
 /// Longest accepted model name, bytes.
 pub const MAX_NAME_BYTES: usize = 256;
@@ -19,6 +21,14 @@ pub const MAX_STOP_STRINGS: usize = 16;
 pub const MAX_STOP_BYTES: usize = 256;
 /// Most tokens one request may ask for.
 pub const MAX_TOKENS: u32 = 1 << 20;
+/// Most texts in one request for embeddings.
+pub const MAX_EMBED_INPUTS: usize = 2048;
+/// Most entries of `logit_bias`.
+pub const MAX_LOGIT_BIASES: usize = 1024;
+/// Longest grammar or JSON schema, bytes.
+pub const MAX_CONSTRAINT_BYTES: usize = 256 * 1024;
+/// Most alternatives to each token that `logprobs` may ask for.
+pub const MAX_LOGPROBS: u32 = 20;
 /// Longest `timeout_ms`: one day.
 pub const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -49,6 +59,8 @@ pub enum Operation {
     Generate(GenerateArgs),
     /// Generate with a named model.
     GenerateText(GenerateArgs),
+    /// Embeddings of texts.
+    Embed(EmbedArgs),
     /// The resident models.
     GetLoadedModelsStatus,
     /// The memory budget.
@@ -66,6 +78,80 @@ pub struct LoadArgs {
     pub device: Option<String>,
     /// Must agree with the file's quantization when given; a GGUF cannot be requantized on loading.
     pub quantization_level: Option<String>,
+    /// How long it stays resident without a request, from now on. `None`: as before.
+    pub keep_alive: Option<KeepAlive>,
+    /// Ends the request with [`ErrorCode::Timeout`], milliseconds from its arrival; the load goes on. `None`: the server's limit.
+    pub timeout_ms: Option<u64>,
+}
+
+/// How long a model stays resident after its last request. Read as Ollama's clients write it: seconds as a number, or a text such as
+/// `"90s"`, `"5m"`, `"1h30m"`; anything negative: for ever; 0: it goes when its work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepAlive {
+    /// Until somebody unloads it or memory is wanted.
+    Forever,
+    /// So long.
+    For(Duration),
+}
+
+impl KeepAlive {
+    /// Longest time that is told apart from for ever.
+    const LONGEST_S: f64 = 100.0 * 365.0 * 24.0 * 3600.0;
+
+    /// Reads `keep_alive`.
+    pub fn read(args: &Args<'_>) -> Result<Option<Self>, Refusal> {
+        const MUST_BE: &str = "seconds as a number, or a text such as \"90s\", \"5m\" or \"1h30m\"; negative: for ever";
+        let Some(value) = args.get("keep_alive") else { return Ok(None) };
+        let seconds = match value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => seconds_of(text),
+            _ => None,
+        };
+        match seconds {
+            Some(seconds) if (0.0..=Self::LONGEST_S).contains(&seconds) => {
+                Ok(Some(Self::For(Duration::from_secs_f64(seconds))))
+            }
+            Some(seconds) if seconds.is_finite() => Ok(Some(Self::Forever)),
+            Some(_) | None => Err(Refusal::invalid("keep_alive", MUST_BE, value)),
+        }
+    }
+}
+
+/// `"90"`, `"1.5s"`, `"-1m"`, `"1h30m"` as seconds.
+fn seconds_of(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    if rest.is_empty() {
+        return None;
+    }
+    if let Some(seconds) = plain_number(rest) {
+        return Some(sign * seconds);
+    }
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let unit_s = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        seconds += plain_number(number)? * unit_s;
+        rest = tail;
+    }
+    Some(sign * seconds)
+}
+
+/// Digits with at most one point; nothing else that Rust would take for a number.
+fn plain_number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    plain.then(|| text.parse().ok()).flatten()
 }
 
 /// Which model is to answer.
@@ -89,11 +175,33 @@ pub struct GenerateArgs {
     pub conversation_id: Option<String>,
     /// Ends the request with [`ErrorCode::Timeout`], milliseconds from its arrival; loading counts. `None`: the server's limit.
     pub timeout_ms: Option<u64>,
+    /// How long the model stays resident after this request. `None`: as before.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+impl GenerateArgs {
+    /// With the server's limits and nothing else asked for.
+    pub fn new(choice: ModelChoice, spec: GenerateSpec) -> Self {
+        Self { choice, spec, conversation_id: None, timeout_ms: None, keep_alive: None }
+    }
+}
+
+/// Arguments of `embed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbedArgs {
+    /// Which model.
+    pub choice: ModelChoice,
+    /// What to do.
+    pub spec: EmbedSpec,
+    /// As in [`GenerateArgs`].
+    pub timeout_ms: Option<u64>,
+    /// As in [`GenerateArgs`].
+    pub keep_alive: Option<KeepAlive>,
 }
 
 impl Operation {
     /// Every operation's name, in the order of the documentation.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "ping",
         "health_check",
         "status",
@@ -103,6 +211,7 @@ impl Operation {
         "unload_model",
         "generate",
         "generate_text",
+        "embed",
         "get_loaded_models_status",
         "get_memory_status",
         "get_stats",
@@ -120,6 +229,7 @@ impl Operation {
             Self::UnloadModel { .. } => "unload_model",
             Self::Generate(_) => "generate",
             Self::GenerateText(_) => "generate_text",
+            Self::Embed(_) => "embed",
             Self::GetLoadedModelsStatus => "get_loaded_models_status",
             Self::GetMemoryStatus => "get_memory_status",
             Self::GetStats => "get_stats",
@@ -138,6 +248,7 @@ impl Operation {
             "unload_model" => required_model(args).map(|model| Self::UnloadModel { model }),
             "generate" => GenerateArgs::read(args, profile).map(Self::Generate),
             "generate_text" => GenerateArgs::read_text(args).map(Self::GenerateText),
+            "embed" | "embeddings" => EmbedArgs::read(args).map(Self::Embed),
             "get_loaded_models_status" => Ok(Self::GetLoadedModelsStatus),
             "get_memory_status" => Ok(Self::GetMemoryStatus),
             "get_stats" => Ok(Self::GetStats),
@@ -150,15 +261,17 @@ impl Operation {
 impl LoadArgs {
     /// Loads `model` wherever it goes best.
     pub fn of(model: impl Into<String>) -> Self {
-        Self { model: model.into(), device: None, quantization_level: None }
+        Self { model: model.into(), device: None, quantization_level: None, keep_alive: None, timeout_ms: None }
     }
 
-    /// Reads `model`, `device`, `quantization_level`.
+    /// Reads `model`, `device`, `quantization_level`, `keep_alive`, `timeout_ms`.
     pub fn read(args: &Args<'_>) -> Result<Self, Refusal> {
         Ok(Self {
             model: required_model(args)?,
             device: args.string("device", MAX_NAME_BYTES)?,
             quantization_level: args.string("quantization_level", MAX_NAME_BYTES)?,
+            keep_alive: KeepAlive::read(args)?,
+            timeout_ms: args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?,
         })
     }
 }
@@ -200,8 +313,8 @@ impl GenerateArgs {
         let prompt = if raw {
             Prompt::Raw(prompt)
         } else {
-            let system = system.map(|content| ChatMessage { role: Role::System, content });
-            Prompt::Chat(system.into_iter().chain([ChatMessage { role: Role::User, content: prompt }]).collect())
+            let system = system.map(|content| ChatMessage::new(Role::System, content));
+            Prompt::Chat(system.into_iter().chain([ChatMessage::new(Role::User, prompt)]).collect())
         };
         let max_tokens = args.integer("max_tokens", 1, u64::from(MAX_TOKENS))?.map_or(max_tokens, |n| n as u32);
         Ok(Self {
@@ -211,11 +324,92 @@ impl GenerateArgs {
                 max_tokens: Some(max_tokens),
                 sampling: read_sampling(args)?,
                 stop: read_stop(args)?,
+                constraint: read_constraint(args)?,
+                tools: None,
+                logprobs: args.integer("logprobs", 0, MAX_LOGPROBS.into())?.map(|n| n as u32),
             },
             conversation_id: args.string("conversation_id", MAX_NAME_BYTES)?,
             timeout_ms: args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?,
+            keep_alive: KeepAlive::read(args)?,
         })
     }
+}
+
+impl EmbedArgs {
+    /// Reads `input` (a text or an array of them), the model by name or by `model_pref` [`embedding`], `dimensions`, `timeout_ms`,
+    /// `keep_alive`.
+    fn read(args: &Args<'_>) -> Result<Self, Refusal> {
+        let choice = match model(args)? {
+            Some(name) => ModelChoice::Named(name),
+            None => ModelChoice::Preference(
+                args.string("model_pref", MAX_NAME_BYTES)?.unwrap_or_else(|| "embedding".to_owned()),
+            ),
+        };
+        Ok(Self {
+            choice,
+            spec: EmbedSpec {
+                inputs: read_embed_inputs(args)?,
+                dimensions: args.integer("dimensions", 1, 1 << 20)?.map(|n| n as u32),
+            },
+            timeout_ms: args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?,
+            keep_alive: KeepAlive::read(args)?,
+        })
+    }
+}
+
+/// Reads `input`: a text, an array of texts, an array of token ids, or an array of such arrays, as OpenAI's clients send them.
+pub fn read_embed_inputs(args: &Args<'_>) -> Result<Vec<EmbedInput>, Refusal> {
+    const MUST_BE: &str = "a non-empty text, or an array of at most 2048 non-empty texts or arrays of token ids";
+    let value = args.get("input").ok_or_else(|| Refusal::missing("input required"))?;
+    let token = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let tokens = |value: &Value| -> Option<EmbedInput> {
+        let ids: Option<Vec<u32>> = value.as_array()?.iter().map(token).collect();
+        ids.filter(|ids| !ids.is_empty()).map(EmbedInput::Tokens)
+    };
+    let text = |value: &Value| {
+        let text = value.as_str().filter(|text| !text.is_empty() && text.len() <= MAX_PROMPT_BYTES)?;
+        Some(EmbedInput::Text(text.to_owned()))
+    };
+    let one = |value: &Value| text(value).or_else(|| tokens(value));
+    let inputs = match one(value) {
+        Some(input) => Some(vec![input]),
+        None => value.as_array().and_then(|list| list.iter().map(one).collect::<Option<Vec<_>>>()),
+    };
+    inputs
+        .filter(|inputs| !inputs.is_empty() && inputs.len() <= MAX_EMBED_INPUTS)
+        .ok_or_else(|| Refusal::invalid("input", MUST_BE, value))
+}
+
+/// Reads `grammar` (GBNF), `json_schema` (an object) and `json` (true: any JSON object); at most one of them.
+pub fn read_constraint(args: &Args<'_>) -> Result<Option<Constraint>, Refusal> {
+    let grammar =
+        args.string("grammar", MAX_CONSTRAINT_BYTES)?.filter(|text| !text.is_empty()).map(Constraint::Grammar);
+    let schema = match args.get("json_schema") {
+        None => None,
+        Some(schema @ (Value::Object(_) | Value::Bool(_))) => Some(read_schema("json_schema", schema)?),
+        Some(other) => return Err(Refusal::invalid("json_schema", "a JSON schema, an object", other)),
+    };
+    let json = args.boolean("json")?.unwrap_or(false).then_some(Constraint::JsonObject);
+    let mut given = [grammar, schema, json].into_iter().flatten();
+    let first = given.next();
+    match given.next() {
+        None => Ok(first),
+        Some(_) => Err(Refusal::new(
+            ErrorCode::InvalidArgument,
+            "grammar, json_schema and json exclude each other; give one of them",
+        )),
+    }
+}
+
+/// A schema of a bearable size.
+pub fn read_schema(name: &str, schema: &Value) -> Result<Constraint, Refusal> {
+    if schema.to_string().len() > MAX_CONSTRAINT_BYTES {
+        return Err(Refusal::new(
+            ErrorCode::TooLarge,
+            format!("{name} has more than {MAX_CONSTRAINT_BYTES} bytes; use a smaller schema"),
+        ));
+    }
+    Ok(Constraint::JsonSchema(schema.clone()))
 }
 
 /// `model_id`, `model_name` and `model` are one argument; the first that is given counts.
@@ -245,7 +439,23 @@ pub fn read_sampling(args: &Args<'_>) -> Result<Sampling, Refusal> {
         presence_penalty: args.number("presence_penalty", -2.0, 2.0)?.unwrap_or(default.presence_penalty),
         frequency_penalty: args.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(default.frequency_penalty),
         seed: read_seed(args)?,
+        logit_bias: read_logit_bias(args)?,
     })
+}
+
+/// Reads `logit_bias`: an object from token id to a number from -100 to 100, as OpenAI's clients send it.
+fn read_logit_bias(args: &Args<'_>) -> Result<Vec<(u32, f32)>, Refusal> {
+    const MUST_BE: &str = "an object of at most 1024 token ids, each with a number from -100 to 100";
+    let Some(value) = args.get("logit_bias") else { return Ok(Vec::new()) };
+    let entry = |(id, bias): (&String, &Value)| {
+        let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias))?;
+        Some((id.parse().ok()?, bias as f32))
+    };
+    let biases = value
+        .as_object()
+        .filter(|map| map.len() <= MAX_LOGIT_BIASES)
+        .and_then(|map| map.iter().map(entry).collect::<Option<Vec<_>>>());
+    biases.ok_or_else(|| Refusal::invalid("logit_bias", MUST_BE, value))
 }
 
 /// Reads `seed`: any 64-bit integer, as OpenAI's clients send; -1 means "at random". llama.cpp's seeds have 32 bits, and its largest

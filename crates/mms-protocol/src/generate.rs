@@ -3,6 +3,7 @@
 //! may rely on the ranges documented here.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Who speaks in a chat message. Templates see the lower-case name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,83 @@ pub struct ChatMessage {
     pub role: Role,
     /// What is said, plain text.
     pub content: String,
+    /// Tools that the assistant called in this message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a tool's result: the [`ToolCall::id`] that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// Name of the speaker or of the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of text only.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), tool_calls: Vec::new(), tool_call_id: None, name: None }
+    }
+}
+
+/// A call of a tool, as the model made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Unique in its conversation, such as `call_1f3a...`.
+    pub id: String,
+    /// The tool's name.
+    pub name: String,
+    /// The arguments, JSON text.
+    pub arguments: String,
+}
+
+/// A tool that the model may call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Letters, digits, `_` and `-`, at most 64.
+    pub name: String,
+    /// What it does, for the model.
+    #[serde(default)]
+    pub description: String,
+    /// JSON schema of its arguments; an object schema.
+    pub parameters: Value,
+}
+
+/// Whether the model must call a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// It must not; the tools are not shown to it.
+    None,
+    /// It must call one at least.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// The tools of one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tools {
+    /// At least one.
+    pub list: Vec<Tool>,
+    /// Whether one must be called.
+    pub choice: ToolChoice,
+    /// Several may be called in one answer.
+    pub parallel: bool,
+}
+
+/// What the answer must look like; enforced on every token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Constraint {
+    /// Any JSON object.
+    JsonObject,
+    /// A JSON value of this schema.
+    JsonSchema(Value),
+    /// llama.cpp's grammar notation (GBNF); its start symbol is `root`.
+    Grammar(String),
 }
 
 /// What the model is asked to continue.
@@ -59,6 +137,10 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// The same seed, settings and prompt give the same text. Default: drawn at random for each request.
     pub seed: Option<u32>,
+    /// What is added to the logit of a token before anything else, by token id; -100 or less forbids the token, 100 or more leaves
+    /// nothing beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logit_bias: Vec<(u32, f32)>,
 }
 
 impl Default for Sampling {
@@ -73,6 +155,7 @@ impl Default for Sampling {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             seed: None,
+            logit_bias: Vec::new(),
         }
     }
 }
@@ -88,6 +171,51 @@ pub struct GenerateSpec {
     pub sampling: Sampling,
     /// Generation ends before any of these strings; they are not part of the text.
     pub stop: Vec<String>,
+    /// What the answer must look like. Not together with tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    /// Tools that the model may call; only with [`Prompt::Chat`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Tools>,
+    /// Log probabilities of the chosen tokens, and of so many of the likeliest ones beside each, 0 to 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u32>,
+}
+
+impl GenerateSpec {
+    /// Continues `prompt` with default settings.
+    pub fn new(prompt: Prompt) -> Self {
+        Self {
+            prompt,
+            max_tokens: None,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            constraint: None,
+            tools: None,
+            logprobs: None,
+        }
+    }
+}
+
+/// A token and how likely it was, as the model saw it before sampling settings changed that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenProb {
+    /// Its text; bytes that are no whole characters are replaced.
+    pub token: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// One generated token with its alternatives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Logprob {
+    /// The token that was chosen.
+    #[serde(flatten)]
+    pub chosen: TokenProb,
+    /// The likeliest ones, best first; as many as [`GenerateSpec::logprobs`] asked for.
+    pub top: Vec<TokenProb>,
 }
 
 /// Why a generation ended.
@@ -98,6 +226,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` reached, or the end of the context.
     Length,
+    /// The model called tools and waits for their results.
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -106,6 +236,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -132,4 +263,29 @@ pub struct Timings {
     pub predicted_ms: f64,
     /// Generated tokens per second of `predicted_ms`.
     pub predicted_per_second: f64,
+    /// Tokens that speculative decoding proposed.
+    #[serde(default)]
+    pub drafted_tokens: u32,
+    /// Of them, those that the model agreed with.
+    #[serde(default)]
+    pub accepted_tokens: u32,
+}
+
+/// One text whose embedding is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbedInput {
+    /// Text, not empty.
+    Text(String),
+    /// Tokens of the model's own vocabulary, not empty.
+    Tokens(Vec<u32>),
+}
+
+/// Everything that a worker needs to compute embeddings. Vectors are pooled as the model's settings say and have length 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbedSpec {
+    /// At least one.
+    pub inputs: Vec<EmbedInput>,
+    /// Keep only so many leading dimensions, brought to length 1 again. `None`: all.
+    pub dimensions: Option<u32>,
 }

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod call;
 pub mod dialect;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod generate;
@@ -15,7 +16,7 @@ pub mod time;
 pub mod view;
 pub mod worker;
 
-pub use call::{GenerateArgs, LoadArgs, ModelChoice, Operation};
+pub use call::{EmbedArgs, GenerateArgs, KeepAlive, LoadArgs, ModelChoice, Operation};
 pub use dialect::{Call, Dialect, Envelope, Inbound, Profile, decode, encode, encode_batch};
 pub use error::{ErrorCode, Refusal};
 pub use event::Event;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::dialect::Profile;
-use crate::view::{Generation, HealthLevel, HealthView, MemoryView, ModelView, StatusView};
+use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatusView};
 
 /// What an operation gives when it works.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub enum Reply {
     },
     /// To `generate` and `generate_text`.
     Generated(Box<Generation>),
+    /// To `embed`.
+    Embedded(Box<Embedding>),
     /// To `get_loaded_models_status`.
     LoadedModels {
         /// The catalogue.
@@ -104,6 +106,14 @@ impl Reply {
                 "was_loaded": was_loaded,
             }),
             Self::Generated(generation) => generated(generation, now),
+            Self::Embedded(embedding) => json!({
+                "embeddings": embedding.vectors,
+                "model_id": embedding.model_id,
+                "usage": {"prompt_tokens": embedding.prompt_tokens, "total_tokens": embedding.prompt_tokens},
+                "dimensions": embedding.vectors.first().map_or(0, Vec::len),
+                "timings": {"total_ms": embedding.total_ms},
+                "timestamp": now,
+            }),
             Self::LoadedModels { models, memory } => loaded_models(models, memory, now),
             Self::Memory { models, memory } => memory_status(models, memory),
             Self::Stats(health) => stats(health, now),
@@ -195,6 +205,8 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
         "quantization": model.quantization,
         "estimated_vram_mb": mb(model.estimated_mb),
         "measured_mb": model.measured_mb.map(mb),
+        "reclaimable_mb": model.reclaimable_mb.map(mb),
+        "estimate_source": model.estimate_source,
         "n_ctx": model.n_ctx,
         "context_length": model.context_length,
         "n_gpu_layers": model.n_gpu_layers,
@@ -218,6 +230,9 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
     entry.extend(into_map(json!({
         "idle_unload_s": model.idle_unload_s,
         "load_fraction": model.load_fraction,
+        "load_elapsed_s": model.load_elapsed_s,
+        "load_remaining_s": model.load_remaining_s,
+        "held_by_device": by_device(&model.held_by_device),
         "load_ms": model.load_ms,
         "active_requests": model.active_requests,
         "queued_requests": model.queued_requests,
@@ -225,6 +240,10 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
         "worker_pid": model.worker_pid,
     })));
     Value::Object(entry)
+}
+
+fn by_device(held: &std::collections::BTreeMap<String, f64>) -> Map<String, Value> {
+    held.iter().map(|(device, held)| (device.clone(), mb(*held))).collect()
 }
 
 fn resident_entry(model: &ModelView) -> Value {
@@ -278,6 +297,15 @@ fn memory_status(models: &[Arc<ModelView>], memory: &MemoryView) -> Value {
     let cpu = memory.device == "cpu";
     let percent = if memory.budget_mb > 0.0 { memory.used_mb / memory.budget_mb * 100.0 } else { 0.0 };
     let held = models.iter().filter(|model| model.held_mb() > 0.0);
+    let devices = memory.devices.iter().map(|device| {
+        json!({
+            "device": device.device,
+            "total_mb": mb(device.total_mb),
+            "budget_mb": mb(device.budget_mb),
+            "used_mb": mb(device.used_mb),
+            "available_mb": mb(device.available_mb),
+        })
+    });
     json!({
         "device": memory.device,
         "total_gpu_memory_mb": if cpu { mb(0.0) } else { mb(memory.total_mb) },
@@ -290,8 +318,11 @@ fn memory_status(models: &[Arc<ModelView>], memory: &MemoryView) -> Value {
         "models": held.map(|m| (m.model_id.clone(), json!({
             "estimated_mb": mb(m.estimated_mb),
             "measured_mb": m.measured_mb.map(mb),
+            "reclaimable_mb": m.reclaimable_mb.map(mb),
+            "devices": by_device(&m.held_by_device),
             "status": m.status.as_str(),
         }))).collect::<Map<_, _>>(),
+        "devices": devices.collect::<Vec<_>>(),
     })
 }
 
@@ -319,6 +350,16 @@ fn generated(generation: &Generation, now: f64) -> Value {
         "conversation_id": generation.conversation_id,
         "timestamp": now,
     }));
+    if !generation.tool_calls.is_empty() {
+        fields.insert("tool_calls".to_owned(), json!(generation.tool_calls));
+    }
+    if !generation.logprobs.is_empty() {
+        fields.insert("logprobs".to_owned(), json!(generation.logprobs));
+    }
+    if generation.timings.drafted_tokens > 0 {
+        fields["timings"]["drafted_tokens"] = generation.timings.drafted_tokens.into();
+        fields["timings"]["accepted_tokens"] = generation.timings.accepted_tokens.into();
+    }
     if generation.conversation_id.is_some() {
         fields.insert("using_kv_cache".to_owned(), Value::from(generation.usage.cached_tokens > 0));
     }

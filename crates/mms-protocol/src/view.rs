@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::{FinishReason, Timings, Usage};
+use crate::generate::{FinishReason, Logprob, Timings, ToolCall, Usage};
 
 /// The life of a model as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -55,6 +55,10 @@ pub struct ModelView {
     pub message: String,
     /// 0 to 1 while loading.
     pub load_fraction: Option<f32>,
+    /// Seconds since its load began, while loading.
+    pub load_elapsed_s: Option<f64>,
+    /// Seconds until it will probably be resident, while loading; from its progress, else from its last load.
+    pub load_remaining_s: Option<f64>,
     /// `general.architecture` of the header, such as `llama`.
     pub architecture: String,
     /// Weights in all, counted from the tensors.
@@ -77,10 +81,16 @@ pub struct ModelView {
     pub tensor_bytes: u64,
     /// Bytes of all files.
     pub file_bytes: u64,
-    /// Memory that loading is expected to take, MiB.
+    /// Memory that loading is expected to take, MiB, over all devices.
     pub estimated_mb: f64,
-    /// Memory that the worker process was measured to hold, MiB; only when loaded.
+    /// `plan`: llama.cpp's own figures; `header`: an upper bound from the file's header, until the plan is there.
+    pub estimate_source: &'static str,
+    /// Memory that the worker process was measured to need, MiB; only when loaded.
     pub measured_mb: Option<f64>,
+    /// Of the measured memory, pages of the mapped file that the kernel can drop and read again, MiB.
+    pub reclaimable_mb: Option<f64>,
+    /// Where the memory is, MiB for each device; only when something is held.
+    pub held_by_device: BTreeMap<String, f64>,
     /// Where it is or would be loaded.
     pub device: String,
     /// `high`, `medium` or `low`.
@@ -133,6 +143,23 @@ pub struct MemoryView {
     pub budget_mb: f64,
     /// What models hold or have reserved.
     pub used_mb: f64,
+    /// The same for each device, the one above first; RAM is `cpu`.
+    pub devices: Vec<DeviceMemory>,
+}
+
+/// The memory budget of one device, MiB.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct DeviceMemory {
+    /// `cpu` (RAM), or such as `CUDA0`.
+    pub device: String,
+    /// In all.
+    pub total_mb: f64,
+    /// What models may take together.
+    pub budget_mb: f64,
+    /// What models hold or have reserved.
+    pub used_mb: f64,
+    /// What the device could give now, whoever holds the rest.
+    pub available_mb: f64,
 }
 
 impl MemoryView {
@@ -248,6 +275,10 @@ pub struct Stats {
     pub requests: u64,
     /// Requests refused.
     pub errors: u64,
+    /// Requests for embeddings that ended well.
+    pub embeddings: u64,
+    /// Models that had to go for another one.
+    pub evictions: u64,
     /// Generations that ended well.
     pub generations: u64,
     /// Tokens of their prompts.
@@ -300,4 +331,23 @@ pub struct Generation {
     pub total_ms: f64,
     /// As given in the request.
     pub conversation_id: Option<String>,
+    /// Tools that the model called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// For each token, when asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<Logprob>,
+}
+
+/// Embeddings that were computed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Embedding {
+    /// The model that computed them.
+    pub model_id: String,
+    /// One for each input, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all inputs.
+    pub prompt_tokens: u32,
+    /// From the request's arrival to its end, milliseconds.
+    pub total_ms: f64,
 }

@@ -11,16 +11,23 @@
 //!  │ ◀── Loaded | LoadFailed ─────────────┤   LoadFailed: the worker ends by itself
 //!  ├── Generate{id} / Cancel{id} ───────▶ │
 //!  │ ◀── Started, Text ..., Finished ─────┤   or Failed; exactly one last message for each id, also after Cancel
+//!  ├── Embed{id} ───────────────────────▶ │
+//!  │ ◀── Embedded | Failed ───────────────┤
 //!  │ ◀── Heartbeat ───────────────────────┤   each batch step, and every second when idle
-//!  ├── Shutdown ────────────────────────▶ │   answered by the end of the process
+//!  ├── Shutdown ────────────────────────▶ │   KV states go to the store on disk; answered by the end of the process
 //! ```
+//!
+//! A worker that is only to measure gets `Plan` in place of `Load`, answers `Planned` or `LoadFailed`, and ends.
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::{FinishReason, GenerateSpec, Timings, Usage};
+pub use crate::engine::{
+    CacheType, ContextOverflow, EngineSettings, FlashAttention, LoraAdapter, Pooling, Speculation,
+};
+use crate::generate::{EmbedSpec, FinishReason, GenerateSpec, Logprob, Timings, ToolCall, Usage};
 
 /// Raised with every change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest frame either side accepts, bytes.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
@@ -43,7 +50,16 @@ pub enum ToWorker {
         protocol_version: u32,
     },
     /// Load the model; once for each process.
-    Load(LoadSpec),
+    Load(Box<LoadSpec>),
+    /// Say what [`ToWorker::Load`] of the same would take, without taking it; once, in place of it.
+    Plan(Box<LoadSpec>),
+    /// Compute embeddings; queued when there is no room. Ends with `Embedded` or `Failed`.
+    Embed {
+        /// Chosen by the host.
+        id: RequestId,
+        /// What to do.
+        spec: Box<EmbedSpec>,
+    },
     /// Answer this; queued when every slot is busy.
     Generate {
         /// Chosen by the host.
@@ -78,6 +94,8 @@ pub enum ToHost {
         /// What llama.cpp or the worker said, one line.
         reason: String,
     },
+    /// What a load would take; the process ends.
+    Planned(MemoryPlan),
     /// The prompt was tokenized and has a slot.
     Started {
         /// The generation.
@@ -95,6 +113,29 @@ pub enum ToHost {
         text: String,
         /// Tokens generated so far.
         tokens: u32,
+        /// The tokens since the last message, when asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        logprobs: Vec<Logprob>,
+    },
+    /// The model has called a tool; its arguments are whole.
+    ToolCall {
+        /// The generation.
+        id: RequestId,
+        /// The call.
+        call: ToolCall,
+        /// Tokens generated so far.
+        tokens: u32,
+    },
+    /// The last message of an [`ToWorker::Embed`] that worked.
+    Embedded {
+        /// The request.
+        id: RequestId,
+        /// One for each input, in their order.
+        vectors: Vec<Vec<f32>>,
+        /// Tokens of all inputs.
+        prompt_tokens: u32,
+        /// Computing them, milliseconds.
+        took_ms: f64,
     },
     /// The last message of an id that worked.
     Finished {
@@ -115,16 +156,26 @@ pub enum ToHost {
         failure: GenerateFailure,
     },
     /// Sent after each batch step and, when idle, every second.
-    Heartbeat {
-        /// Batch steps since the load.
-        steps: u64,
-        /// Slots that are prefilling or decoding.
-        busy_slots: u32,
-        /// Requests without a slot.
-        queued: u32,
-        /// Tokens held in the KV cache.
-        kv_tokens: u32,
-    },
+    Heartbeat(Heartbeat),
+}
+
+/// How a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Batch steps since the load.
+    pub steps: u64,
+    /// Slots that are prefilling or decoding.
+    pub busy_slots: u32,
+    /// Requests without a slot.
+    pub queued: u32,
+    /// Tokens held in the KV cache.
+    pub kv_tokens: u32,
+    /// KV states kept for conversations without a slot, in memory, bytes.
+    pub kv_store_bytes: u64,
+    /// Of this model on disk, bytes.
+    pub kv_store_disk_bytes: u64,
+    /// KV states that came back from the store since the load.
+    pub kv_restored: u64,
 }
 
 /// Who the worker is.
@@ -166,46 +217,25 @@ pub struct LoadSpec {
     pub settings: EngineSettings,
     /// Replaces the template in the GGUF header.
     pub chat_template: Option<String>,
+    /// Where KV states are kept on disk; `None`: nowhere.
+    #[serde(default)]
+    pub kv_store: Option<KvStoreSpec>,
 }
 
-/// Settings of llama.cpp for one model; config key of the same name in `[engine]` and in each `[[model]]`.
+/// Where KV states of conversations are kept on disk, also while their model is not loaded. The folder is shared by all models; what
+/// was used longest ago goes first when a bound is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineSettings {
-    /// Tokens of context for each sequence; 0: what the model was trained with, but at most 4096. Default 0.
-    pub context_length: u32,
-    /// Sequences that are decoded together, 1 to 64. Default 4.
-    pub slots: u32,
-    /// Most tokens in one batch step, 1 to 16384. Default 512.
-    pub batch_size: u32,
-    /// Most tokens llama.cpp computes at once, 1 to `batch_size`. Default 512.
-    pub ubatch_size: u32,
-    /// Threads for decoding; 0: one for each core, fewer for models of less than 32 MiB for each core. Default 0.
-    pub threads: u32,
-    /// Threads for prefill; 0: as `threads`. Default 0.
-    pub threads_batch: u32,
-    /// Layers kept on the GPU; -1: all of them. Without a GPU it has no effect. Default -1.
-    pub gpu_layers: i32,
-    /// Map the file instead of reading it. Default true.
-    pub mmap: bool,
-    /// Lock the model into memory. Default false.
-    pub mlock: bool,
-}
-
-impl Default for EngineSettings {
-    fn default() -> Self {
-        Self {
-            context_length: 0,
-            slots: 4,
-            batch_size: 512,
-            ubatch_size: 512,
-            threads: 0,
-            threads_batch: 0,
-            gpu_layers: -1,
-            mmap: true,
-            mlock: false,
-        }
-    }
+pub struct KvStoreSpec {
+    /// The folder.
+    pub folder: String,
+    /// Of all models together, MiB.
+    pub max_mb: u64,
+    /// States of all models together.
+    pub max_states: u32,
+    /// A state that was not used for so long is removed, seconds.
+    pub max_age_s: u64,
+    /// Changes whenever the model's file does.
+    pub fingerprint: String,
 }
 
 /// Context that a model without a configured `context_length` gets at most, tokens.
@@ -228,6 +258,41 @@ pub struct LoadedInfo {
     pub load_ms: u64,
     /// `cpu`, or the device of the offloaded layers.
     pub device: String,
+    /// It can continue text.
+    pub generates: bool,
+    /// Length of its embeddings; `None`: it gives none.
+    pub embedding_length: Option<u32>,
+}
+
+/// What loading a model takes, by llama.cpp's own plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    /// For each device that gets a part, `cpu` (RAM) among them.
+    pub devices: Vec<DevicePlan>,
+    /// Memory of the worker beside llama.cpp's buffers: program, tables of the vocabulary, KV store in memory; RAM, bytes.
+    pub process_bytes: u64,
+    /// Tokens of context for each sequence.
+    pub context_length: u32,
+}
+
+/// What loading a model takes of one device, bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicePlan {
+    /// `cpu` (RAM), or llama.cpp's name such as `CUDA0`.
+    pub device: String,
+    /// Tensors; of a mapped file those too, as all of its pages are wanted in memory.
+    pub model_bytes: u64,
+    /// KV cache.
+    pub context_bytes: u64,
+    /// Scratch memory of a batch step.
+    pub compute_bytes: u64,
+}
+
+impl DevicePlan {
+    /// All of it.
+    pub fn total_bytes(&self) -> u64 {
+        self.model_bytes + self.context_bytes + self.compute_bytes
+    }
 }
 
 /// Why a generation failed.
@@ -252,6 +317,16 @@ pub enum GenerateFailure {
     },
     /// Nothing to continue: the prompt has no tokens.
     EmptyPrompt,
+    /// The constraint, a tool's schema or a biased token cannot be used.
+    Constraint {
+        /// Why.
+        message: String,
+    },
+    /// This model does not do that, such as embeddings of a model without, or text of an encoder.
+    Unsupported {
+        /// What, and what to do.
+        message: String,
+    },
     /// llama.cpp refused the batch, or the worker is at fault.
     Engine {
         /// What happened.

@@ -247,7 +247,13 @@ fn health() -> HealthView {
         draining: false,
         uptime_s: 1.0,
         checks: Vec::new(),
-        memory: MemoryView { device: "cpu".to_owned(), total_mb: 100.0, budget_mb: 80.0, used_mb: 8.0 },
+        memory: MemoryView {
+            device: "cpu".to_owned(),
+            total_mb: 100.0,
+            budget_mb: 80.0,
+            used_mb: 8.0,
+            devices: Vec::new(),
+        },
         models: Arc::new([]),
         stats: Stats::default(),
     }

@@ -68,10 +68,18 @@ mod tests {
             text: "secret text".to_owned(),
             finish_reason: FinishReason::Stop,
             usage: Usage { prompt_tokens: 7, completion_tokens: 3, cached_tokens: 2 },
-            timings: Timings { queue_ms: 0.5, prompt_ms: 4.0, predicted_ms: 6.0, predicted_per_second: 500.0 },
+            timings: Timings {
+                queue_ms: 0.5,
+                prompt_ms: 4.0,
+                predicted_ms: 6.0,
+                predicted_per_second: 500.0,
+                ..Timings::default()
+            },
             first_token_ms,
             total_ms: 12.5,
             conversation_id: None,
+            tool_calls: Vec::new(),
+            logprobs: Vec::new(),
         }))
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mms_gateway::{Gateway, serve_health, serve_http, serve_main};
 use mms_manager::catalogue::{BuiltinModel, CatalogueConfig};
-use mms_manager::{Manager, ManagerConfig};
+use mms_manager::{KvStoreConfig, Manager, ManagerConfig};
 use mms_store::{Store, StoreOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -199,6 +199,12 @@ fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<Path
         memory: config.memory,
         idle_unload: config.models.idle_unload,
         routing: config.routing.clone(),
+        kv_store: config.kv_store_folder().map(|folder| KvStoreConfig {
+            folder,
+            max_mb: config.kv_store.max_mb.into(),
+            max_states: config.kv_store.max_states,
+            max_age: config.kv_store.max_age,
+        }),
         limits: config.limits,
     }
 }

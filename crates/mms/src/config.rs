@@ -2,6 +2,7 @@
 //! where each value came from is kept, and all mistakes are told together, each with its place.
 
 mod endpoint;
+mod engine;
 mod example;
 mod reader;
 mod sections;
@@ -16,10 +17,11 @@ use mms_manager::catalogue::ModelConfig;
 use mms_manager::{Limits, MemoryConfig};
 
 pub(crate) use endpoint::Endpoints;
+pub(crate) use engine::EngineConfig;
 pub(crate) use example::example;
 pub(crate) use reader::Setting;
 pub(crate) use sections::{
-    DEFAULT_MODELS_FOLDER, EngineConfig, LogConfig, LogFormat, LogLevel, ModelsConfig, ServerConfig, StoreConfig,
+    DEFAULT_MODELS_FOLDER, KvStoreConfig, LogConfig, LogFormat, LogLevel, ModelsConfig, ServerConfig, StoreConfig,
 };
 pub(crate) use source::{ConfigFile, Environment, Mistake, Mistakes, Origin};
 
@@ -61,6 +63,8 @@ pub(crate) struct Config {
     pub wire: WireLimits,
     /// Preference → model.
     pub routing: BTreeMap<String, String>,
+    /// KV states on disk.
+    pub kv_store: KvStoreConfig,
     /// The evaluation store.
     pub store: StoreConfig,
     /// The log.
@@ -93,11 +97,12 @@ impl Config {
         let server = ServerConfig::read(&mut reader, flags);
         let models = ModelsConfig::read(&mut reader, flags);
         let engine = EngineConfig::read(&mut reader);
-        let entries = sections::read_entries(&mut reader);
-        sections::check_batches(&mut reader, &entries, &engine);
+        let entries = engine::read_entries(&mut reader);
+        engine::check_batches(&mut reader, &entries, &engine);
         let memory = sections::read_memory(&mut reader);
         let (limits, wire) = sections::read_limits(&mut reader, &server);
         let routing = sections::read_routing(&mut reader);
+        let kv_store = KvStoreConfig::read(&mut reader);
         let store = StoreConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let (settings, mistakes) = reader.finish(&["routing"], &["model"]);
@@ -115,12 +120,19 @@ impl Config {
             limits,
             wire,
             routing,
+            kv_store,
             store,
             log,
             settings,
             file,
             not_used,
         })
+    }
+
+    /// The folder for KV states, unless they are switched off.
+    pub(crate) fn kv_store_folder(&self) -> Option<PathBuf> {
+        let folder = || self.kv_store.folder.clone().unwrap_or_else(|| self.server.data_dir.join("kv"));
+        self.kv_store.enabled.then(folder)
     }
 
     /// The evaluation store's file.

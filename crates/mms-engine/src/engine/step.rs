@@ -120,7 +120,7 @@ impl Engine {
         }
         if !scratch.text.is_empty() {
             let text = scratch.text.clone();
-            self.outbox.send(ToHost::Text { id: job.id, text, tokens: count(job.generated) });
+            self.outbox.send(ToHost::Text { id: job.id, text, tokens: count(job.generated), logprobs: Vec::new() });
         }
         match finish {
             None => self.slots[slot].work = Work::Decoding { job, next: token },

@@ -216,7 +216,7 @@ fn a_prompt_that_takes_long_to_prepare_does_not_hold_up_the_engine() {
     let mut waited = false;
     loop {
         match host.receive() {
-            ToHost::Heartbeat { queued, busy_slots, .. } => waited |= (queued, busy_slots) == (1, 0),
+            ToHost::Heartbeat(beat) => waited |= (beat.queued, beat.busy_slots) == (1, 0),
             ToHost::Failed { id: 0, failure: GenerateFailure::ContextExceeded { at_least: false, .. } } => break,
             other => panic!("{other:?}"),
         }

@@ -5,7 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use mms_protocol::worker::{
-    EXIT_LOAD_FAILED, EXIT_PROTOCOL, EngineSettings, LoadSpec, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToHost, ToWorker,
+    EXIT_LOAD_FAILED, EXIT_PROTOCOL, EngineSettings, Heartbeat, LoadSpec, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToHost,
+    ToWorker,
 };
 
 use crate::support::{Host, ask, demo, demo_model, ramble};
@@ -26,9 +27,9 @@ fn handshake_and_load() {
     assert!(info.vocab_size > 100);
     assert!(info.model_bytes > 0 && info.kv_bytes > 0);
     assert_eq!(info.device, "cpu");
-    assert!(matches!(host.receive(), ToHost::Heartbeat { busy_slots: 0, queued: 0, .. }));
+    assert!(matches!(host.receive(), ToHost::Heartbeat(Heartbeat { busy_slots: 0, queued: 0, .. })));
     // And another one without being asked.
-    assert!(matches!(host.receive(), ToHost::Heartbeat { .. }));
+    assert!(matches!(host.receive(), ToHost::Heartbeat(_)));
 }
 
 #[test]
@@ -63,10 +64,10 @@ fn what_is_not_the_protocol_ends_the_worker() {
     assert_eq!(host.exit().code(), Some(EXIT_PROTOCOL));
 
     let mut host = Host::with(EngineSettings::default());
-    host.send(&ToWorker::Load(demo()));
+    host.send(&ToWorker::Load(Box::new(demo())));
     assert_eq!(host.exit().code(), Some(EXIT_PROTOCOL));
     let mut host = Host::spawn();
-    host.send(&ToWorker::Load(demo()));
+    host.send(&ToWorker::Load(Box::new(demo())));
     assert_eq!(host.exit().code(), Some(EXIT_PROTOCOL));
 }
 
@@ -121,7 +122,7 @@ fn the_end_of_the_socket_ends_the_worker() {
     // While loading.
     let mut host = Host::spawn();
     host.shake_hands();
-    host.send(&ToWorker::Load(demo()));
+    host.send(&ToWorker::Load(Box::new(demo())));
     host.socket.shutdown(std::net::Shutdown::Both).expect("a socket");
     assert_eq!(host.exit().code(), Some(0));
     // Idle.

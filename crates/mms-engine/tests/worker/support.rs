@@ -72,11 +72,11 @@ impl Host {
     }
 
     pub(crate) fn load(&mut self, spec: LoadSpec) -> Result<LoadedInfo, String> {
-        self.send(&ToWorker::Load(spec));
+        self.send(&ToWorker::Load(Box::new(spec)));
         let mut before = 0.0;
         loop {
             match self.receive() {
-                ToHost::Heartbeat { .. } => {}
+                ToHost::Heartbeat(_) => {}
                 ToHost::Loading { fraction } => {
                     assert!(fraction >= before && fraction <= 1.0, "{fraction} after {before}");
                     before = fraction;
@@ -121,7 +121,7 @@ impl Host {
     pub(crate) fn next(&mut self) -> ToHost {
         loop {
             match self.receive() {
-                ToHost::Heartbeat { .. } => {}
+                ToHost::Heartbeat(_) => {}
                 message => return message,
             }
         }
@@ -154,7 +154,7 @@ impl Host {
                     assert_eq!(partial[index(id)], (Vec::new(), 0, 0), "started twice");
                     partial[index(id)] = (Vec::new(), prompt_tokens, cached_tokens);
                 }
-                ToHost::Text { id, text, tokens } => {
+                ToHost::Text { id, text, tokens, .. } => {
                     assert!(!text.is_empty() && tokens > 0);
                     assert!(ends[index(id)].is_none(), "text after the end");
                     partial[index(id)].0.push(text);
@@ -229,6 +229,7 @@ pub(crate) fn demo() -> LoadSpec {
         model_id: "mms-demo".to_owned(),
         settings: EngineSettings::default(),
         chat_template: None,
+        kv_store: None,
     }
 }
 
@@ -238,7 +239,7 @@ pub(crate) fn ask(question: &str, max_tokens: u32) -> GenerateSpec {
         prompt: Prompt::Chat(vec![user(question)]),
         max_tokens: Some(max_tokens),
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-        stop: Vec::new(),
+        ..GenerateSpec::new(Prompt::Raw(String::new()))
     }
 }
 
@@ -252,9 +253,9 @@ pub(crate) fn ramble(text: &str, max_tokens: u32) -> GenerateSpec {
 }
 
 pub(crate) fn user(content: &str) -> ChatMessage {
-    ChatMessage { role: Role::User, content: content.to_owned() }
+    ChatMessage::new(Role::User, content)
 }
 
 pub(crate) fn assistant(content: &str) -> ChatMessage {
-    ChatMessage { role: Role::Assistant, content: content.to_owned() }
+    ChatMessage::new(Role::Assistant, content)
 }

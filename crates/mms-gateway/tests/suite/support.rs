@@ -77,6 +77,7 @@ pub(crate) async fn serve_with(limits: WireLimits, model: Option<&Path>) -> Suit
         engine: Default::default(),
         memory: MemoryConfig::default(),
         idle_unload: None,
+        kv_store: None,
         routing: [("fast".to_owned(), "mms-demo".to_owned())].into(),
         limits: Limits::default(),
     };

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mms_protocol::worker::EngineSettings;
+use mms_protocol::worker::{
+    CacheType, ContextOverflow, EngineSettings, FlashAttention, LoraAdapter, Pooling, Speculation,
+};
 use serde::{Deserialize, Serialize};
 
 /// How much a model is wanted in memory.
@@ -98,6 +100,39 @@ pub struct ModelConfig {
     /// See [`EngineSettings`].
     #[serde(default)]
     pub mlock: Option<bool>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub cache_type_k: Option<CacheType>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub cache_type_v: Option<CacheType>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub flash_attention: Option<FlashAttention>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub context_overflow: Option<ContextOverflow>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub context_keep: Option<u32>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub speculation: Option<Speculation>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub draft_tokens: Option<u32>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub kv_store_mb: Option<u32>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub warm_up: Option<bool>,
+    /// See [`EngineSettings`].
+    #[serde(default)]
+    pub pooling: Option<Pooling>,
+    /// Adapters that are applied. See [`EngineSettings`].
+    #[serde(default)]
+    pub lora: Option<Vec<LoraAdapter>>,
 }
 
 impl ModelConfig {
@@ -113,6 +148,17 @@ impl ModelConfig {
             gpu_layers: self.gpu_layers.unwrap_or(defaults.gpu_layers),
             mmap: self.mmap.unwrap_or(defaults.mmap),
             mlock: self.mlock.unwrap_or(defaults.mlock),
+            cache_type_k: self.cache_type_k.unwrap_or(defaults.cache_type_k),
+            cache_type_v: self.cache_type_v.unwrap_or(defaults.cache_type_v),
+            flash_attention: self.flash_attention.unwrap_or(defaults.flash_attention),
+            context_overflow: self.context_overflow.unwrap_or(defaults.context_overflow),
+            context_keep: self.context_keep.unwrap_or(defaults.context_keep),
+            speculation: self.speculation.unwrap_or(defaults.speculation),
+            draft_tokens: self.draft_tokens.unwrap_or(defaults.draft_tokens),
+            kv_store_mb: self.kv_store_mb.unwrap_or(defaults.kv_store_mb),
+            warm_up: self.warm_up.unwrap_or(defaults.warm_up),
+            pooling: self.pooling.unwrap_or(defaults.pooling),
+            lora: self.lora.clone().unwrap_or_else(|| defaults.lora.clone()),
         }
     }
 

@@ -120,6 +120,12 @@ pub(super) fn failed(id: &str, failure: GenerateFailure) -> Refusal {
         GenerateFailure::EmptyPrompt => {
             Refusal::new(ErrorCode::InvalidArgument, format!("the prompt has no tokens for {id} to go on from"))
         }
+        GenerateFailure::Constraint { message } => {
+            Refusal::new(ErrorCode::InvalidArgument, format!("{id} cannot answer as asked: {message}"))
+        }
+        GenerateFailure::Unsupported { message } => {
+            Refusal::new(ErrorCode::InvalidArgument, format!("{id} cannot do this: {message}"))
+        }
         GenerateFailure::Engine { message } => {
             Refusal::new(ErrorCode::Internal, format!("the engine failed on this request to {id}: {message}"))
         }

@@ -127,6 +127,8 @@ impl Clients {
             first_token_ms: client.first_text.map(|at| ms_between(client.arrived, at)),
             total_ms: ms_between(client.arrived, Instant::now()),
             conversation_id: client.conversation_id,
+            tool_calls: Vec::new(),
+            logprobs: Vec::new(),
         });
         _ = client.events.send(GenerateEvent::Finished(generation.clone()));
         Some(generation)

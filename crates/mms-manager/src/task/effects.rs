@@ -78,6 +78,7 @@ impl Task {
             model_id: model.clone(),
             settings,
             chat_template: entry.chat_template.clone(),
+            kv_store: None,
         };
         tracing::info!(model, estimated_mb = entry.estimate.total_mb().round(), "loading");
         let job = Job { worker, program: self.config.worker_program.clone(), load, estimate: entry.estimate };
@@ -108,6 +109,9 @@ impl Task {
             }
             Note::Unloaded { model, reason } => {
                 self.counters.models_unloaded.increment();
+                if reason == "evicted" {
+                    self.counters.evictions.increment();
+                }
                 tracing::info!(model, reason, "unloaded");
                 self.tell(Event::ModelUnloaded { model_id: model, reason });
             }

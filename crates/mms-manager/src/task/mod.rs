@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mms_protocol::generate::GenerateSpec;
-use mms_protocol::view::{MemoryView, ModelView};
+use mms_protocol::view::{DeviceMemory, MemoryView, ModelView};
 use mms_protocol::worker::RequestId;
 use mms_protocol::{Event, Refusal, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -348,11 +348,19 @@ impl Task {
             let view = view(entry, &shown, worker, self.config.idle_unload, &self.clock);
             self.views.insert(id, Arc::new(view));
         }
-        let memory = MemoryView {
+        let ram = DeviceMemory {
             device: "cpu".to_owned(),
             total_mb: self.memory.total_mb,
             budget_mb: self.config.memory.budget_mb(&self.memory),
             used_mb: self.lifecycle.used_mb(),
+            available_mb: self.memory.available_mb,
+        };
+        let memory = MemoryView {
+            device: ram.device.clone(),
+            total_mb: ram.total_mb,
+            budget_mb: ram.budget_mb,
+            used_mb: ram.used_mb,
+            devices: vec![ram],
         };
         let mut snapshot = Snapshot {
             models: self.views.values().cloned().collect(),

@@ -239,12 +239,13 @@ impl Attendant {
             ToHost::Started { id, prompt_tokens, cached_tokens } => {
                 WorkerInput::Says(id, Said::Started { prompt_tokens, cached_tokens })
             }
-            ToHost::Text { id, text, tokens: _ } => WorkerInput::Says(id, Said::Text(text)),
+            ToHost::Text { id, text, .. } => WorkerInput::Says(id, Said::Text(text)),
+            ToHost::Planned(_) | ToHost::ToolCall { .. } | ToHost::Embedded { .. } => WorkerInput::Alive,
             ToHost::Finished { id, reason, usage, timings } => {
                 WorkerInput::Says(id, Said::Finished(Finish { reason, usage, timings }))
             }
             ToHost::Failed { id, failure } => WorkerInput::Says(id, Said::Failed(failure)),
-            ToHost::Heartbeat { .. } => WorkerInput::Alive,
+            ToHost::Heartbeat(_) => WorkerInput::Alive,
         };
         self.input(input);
         Ok(())
@@ -270,7 +271,7 @@ impl Attendant {
             "worker started"
         );
         _ = self.reports.send((self.job.worker, Report::Hello(Box::new(hello))));
-        self.say(ToWorker::Load(self.job.load.clone()));
+        self.say(ToWorker::Load(Box::new(self.job.load.clone())));
         Ok(())
     }
 }

@@ -67,6 +67,7 @@ impl Setup {
             memory: MemoryConfig { budget: Budget::Mb(4096), reserve_mb: 0 },
             idle_unload: None,
             routing: std::collections::BTreeMap::new(),
+            kv_store: None,
             limits: Limits::default(),
         };
         Self { config, models }
@@ -100,18 +101,12 @@ impl Setup {
 }
 
 pub(crate) fn ask(model: &str, prompt: &str, max_tokens: u32) -> GenerateArgs {
-    let message = ChatMessage { role: Role::User, content: prompt.to_owned() };
-    GenerateArgs {
-        choice: ModelChoice::Named(model.to_owned()),
-        spec: GenerateSpec {
-            prompt: Prompt::Chat(vec![message]),
-            max_tokens: Some(max_tokens),
-            sampling: Sampling { temperature: 0.0, seed: Some(1), ..Sampling::default() },
-            stop: Vec::new(),
-        },
-        conversation_id: None,
-        timeout_ms: None,
-    }
+    let spec = GenerateSpec {
+        max_tokens: Some(max_tokens),
+        sampling: Sampling { temperature: 0.0, seed: Some(1), ..Sampling::default() },
+        ..GenerateSpec::new(Prompt::Chat(vec![ChatMessage::new(Role::User, prompt)]))
+    };
+    GenerateArgs::new(ModelChoice::Named(model.to_owned()), spec)
 }
 
 /// Text without an end of its own: raw, and hot enough that the end-of-answer token is seldom drawn.

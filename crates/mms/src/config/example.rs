@@ -15,7 +15,7 @@ const HEAD: &str = "\
 # beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
 ";
 
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("server", "Addresses, names and times of the server itself."),
     ("models", "Where models are found and how long they stay in memory."),
     ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
@@ -23,6 +23,7 @@ const SECTIONS: [(&str, &str); 9] = [
     ("memory", "How much memory models may take."),
     ("limits", "Bounds that keep a bad day small."),
     ("routing", "Which model answers a request that names a preference instead: preference = \"model id\"."),
+    ("kv_store", "Where KV states of conversations are kept while their model is not loaded."),
     ("store", "Where evaluations and metrics are kept."),
     ("log", "What is logged, on standard error."),
 ];
@@ -74,7 +75,14 @@ fn sample(key: &str) -> Value {
         "capabilities" => ["chat"].as_slice().into(),
         "idle_unload_s" => 300.into(),
         "gpu_layers" => (-1).into(),
-        "mmap" | "mlock" => true.into(),
+        "mmap" | "mlock" | "warm_up" => true.into(),
+        "cache_type_k" | "cache_type_v" => "q8_0".into(),
+        "flash_attention" | "speculation" | "pooling" => "auto".into(),
+        "context_overflow" => "stop".into(),
+        "context_keep" | "kv_store_mb" => 128.into(),
+        "draft_tokens" => 8.into(),
+        "lora" => ["path/to/adapter.gguf:0.5"].as_slice().into(),
+        "folder" => "path/to/kv".into(),
         "context_length" => 4096.into(),
         "slots" => 4.into(),
         "batch_size" | "ubatch_size" => 512.into(),

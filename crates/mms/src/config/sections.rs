@@ -6,12 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mms_gateway::WireLimits;
-use mms_manager::catalogue::{ModelConfig, Priority};
 use mms_manager::{Budget, Limits, MemoryConfig};
 use mms_protocol::Profile;
-use mms_protocol::worker::EngineSettings;
 
-use super::reader::{Reader, Section};
+use super::reader::Reader;
 use super::value::{Address, Choice, Integer, List, Maybe, Memory, Number, Path, Switch, Text};
 use crate::cli::ServeFlags;
 
@@ -55,13 +53,19 @@ pub(crate) struct ModelsConfig {
     pub idle_unload: Option<Duration>,
 }
 
-/// The worker program and its settings.
+/// Where KV states of conversations are kept on disk.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct EngineConfig {
-    /// The program; `None`: beside this one.
-    pub worker: Option<PathBuf>,
-    /// For models without settings of their own.
-    pub settings: EngineSettings,
+pub(crate) struct KvStoreConfig {
+    /// Whether they are.
+    pub enabled: bool,
+    /// The folder; `None`: in the data folder.
+    pub folder: Option<PathBuf>,
+    /// Disk space, MiB.
+    pub max_mb: u32,
+    /// How many.
+    pub max_states: u32,
+    /// Unused for longer, they go.
+    pub max_age: Duration,
 }
 
 /// The evaluation store.
@@ -107,10 +111,6 @@ pub(crate) enum LogFormat {
 }
 
 const PROFILES: Choice<Profile> = Choice(&[("suite", Profile::Suite), ("legacy", Profile::Legacy)]);
-const PRIORITIES: Choice<Priority> =
-    Choice(&[("low", Priority::Low), ("medium", Priority::Medium), ("high", Priority::High)]);
-const CAPABILITIES: Choice<&str> =
-    Choice(&[("text_generation", "text_generation"), ("chat", "chat"), ("embedding", "embedding")]);
 const LEVELS: Choice<LogLevel> = Choice(&[
     ("trace", LogLevel::Trace),
     ("debug", LogLevel::Debug),
@@ -122,14 +122,8 @@ const LEVELS: Choice<LogLevel> = Choice(&[
 ]);
 const FORMATS: Choice<LogFormat> =
     Choice(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]);
-const CONTEXT_LENGTH: Integer<u32> = Integer(0..=(1 << 22));
-const SLOTS: Integer<u32> = Integer(1..=64);
-const BATCH: Integer<u32> = Integer(1..=16384);
-const THREADS: Integer<u32> = Integer(0..=1024);
-const GPU_LAYERS: Integer<i32> = Integer(-1..=1_000_000);
-const AS_ENGINE: &str = "As in [engine], for this model.";
 /// One day.
-const DAY_S: u32 = 24 * 60 * 60;
+pub(super) const DAY_S: u32 = 24 * 60 * 60;
 
 fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
@@ -251,115 +245,6 @@ impl ModelsConfig {
     }
 }
 
-/// Every `[[model]]`.
-pub(super) fn read_entries(reader: &mut Reader<'_>) -> Vec<ModelConfig> {
-    (0..reader.count("model")).map(|number| read_entry(&mut reader.element("model", number))).collect()
-}
-
-fn read_entry(section: &mut Section<'_, '_>) -> ModelConfig {
-    let id = section.key("id", "Name of the model in requests. Required.").read(Maybe(Text), None);
-    if id.is_none() {
-        section.mistake("model.id is missing or wrong: give the model a name");
-    }
-    let path = section
-        .key(
-            "path",
-            "The GGUF file; of a split model any part. A relative path is looked up in the models folders. When not set: the file \
-             of that id in the models folders.",
-        )
-        .read(Maybe(Path), None);
-    ModelConfig {
-        id: id.unwrap_or_default(),
-        path,
-        aliases: section.key("aliases", "Other names for it.").read(List(Text), Vec::new()),
-        idle_unload_s: section
-            .key(
-                "idle_unload_s",
-                "Idleness after which it is unloaded, seconds; 0: never. When not set: as in [models].",
-            )
-            .read(Maybe(Integer(0..=365 * DAY_S)), None)
-            .map(u64::from),
-        pinned: section.key("pinned", "Never unloaded for being idle or to make room.").read(Switch, false),
-        preload: section.key("preload", "Loaded when the server starts.").read(Switch, false),
-        priority: section
-            .key("priority", "How much it is wanted in memory when that is short.")
-            .read(PRIORITIES, Priority::Medium),
-        capabilities: section
-            .key("capabilities", "What it is for. When not set: as its file tells.")
-            .read(Maybe(List(CAPABILITIES)), None)
-            .map(|words| words.into_iter().map(str::to_owned).collect()),
-        chat_template: section
-            .key("chat_template", "A Jinja template in place of the one in the file.")
-            .read(Maybe(Text), None),
-        context_length: section.key("context_length", AS_ENGINE).read(Maybe(CONTEXT_LENGTH), None),
-        slots: section.key("slots", AS_ENGINE).read(Maybe(SLOTS), None),
-        batch_size: section.key("batch_size", AS_ENGINE).read(Maybe(BATCH), None),
-        ubatch_size: section.key("ubatch_size", AS_ENGINE).read(Maybe(BATCH), None),
-        threads: section.key("threads", AS_ENGINE).read(Maybe(THREADS), None),
-        threads_batch: section.key("threads_batch", AS_ENGINE).read(Maybe(THREADS), None),
-        gpu_layers: section.key("gpu_layers", AS_ENGINE).read(Maybe(GPU_LAYERS), None),
-        mmap: section.key("mmap", AS_ENGINE).read(Maybe(Switch), None),
-        mlock: section.key("mlock", AS_ENGINE).read(Maybe(Switch), None),
-    }
-}
-
-/// A model's own batch sizes must agree with each other, whichever of them it has from `[engine]`.
-pub(super) fn check_batches(reader: &mut Reader<'_>, entries: &[ModelConfig], engine: &EngineConfig) {
-    for (number, entry) in entries.iter().enumerate() {
-        let settings = entry.settings(&engine.settings);
-        let own = entry.batch_size.is_some() || entry.ubatch_size.is_some();
-        check_batch(&mut reader.element("model", number), &settings, own);
-    }
-}
-
-fn check_batch(section: &mut Section<'_, '_>, settings: &EngineSettings, own: bool) {
-    let EngineSettings { batch_size, ubatch_size, .. } = settings;
-    if own && ubatch_size > batch_size {
-        section.mistake(format!("ubatch_size ({ubatch_size}) must not be larger than batch_size ({batch_size})"));
-    }
-}
-
-impl EngineConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let mut section = reader.section("engine");
-        let default = EngineSettings::default();
-        let engine = Self {
-            worker: section
-                .key("worker", "The program mms-worker. When not set: the one beside mms.")
-                .variable("MMS_WORKER")
-                .read(Maybe(Path), None),
-            settings: EngineSettings {
-                context_length: section
-                    .key(
-                        "context_length",
-                        "Context of each sequence, tokens; 0: what the model was trained with, but at most 4096.",
-                    )
-                    .read(CONTEXT_LENGTH, default.context_length),
-                slots: section
-                    .key("slots", "Sequences that are decoded together; further requests wait.")
-                    .read(SLOTS, default.slots),
-                batch_size: section.key("batch_size", "Most tokens in one batch step.").read(BATCH, default.batch_size),
-                ubatch_size: section
-                    .key("ubatch_size", "Most tokens that are computed at once; at most batch_size.")
-                    .read(BATCH, default.ubatch_size),
-                threads: section
-                    .key("threads", "Threads for decoding; 0: one for each core, fewer for very small models.")
-                    .read(THREADS, default.threads),
-                threads_batch: section
-                    .key("threads_batch", "Threads for reading prompts; 0: as threads.")
-                    .read(THREADS, default.threads_batch),
-                gpu_layers: section
-                    .key("gpu_layers", "Layers kept on the GPU; -1: all. Without a GPU it has no effect.")
-                    .read(GPU_LAYERS, default.gpu_layers),
-                mmap: section.key("mmap", "Map the model file instead of reading it.").read(Switch, default.mmap),
-                mlock: section.key("mlock", "Lock the model into memory.").read(Switch, default.mlock),
-            },
-        };
-        check_batch(&mut section, &engine.settings, true);
-        engine
-    }
-}
-
 pub(super) fn read_memory(reader: &mut Reader<'_>) -> MemoryConfig {
     let mut section = reader.section("memory");
     MemoryConfig {
@@ -392,6 +277,9 @@ pub(super) fn read_limits(reader: &mut Reader<'_>, server: &ServerConfig) -> (Li
                 .key("heartbeat_timeout_s", "A worker that is silent for this long is killed and replaced, seconds.")
                 .read(Integer(2..=3600), 30),
         ),
+        max_loaded_models: section
+            .key("max_loaded_models", "Most models in memory at once; 0: as many as the budget holds.")
+            .read(Integer(0..=1_000_000u32), 0) as usize,
         ..Limits::default()
     };
     let wire = WireLimits {
@@ -431,6 +319,27 @@ pub(super) fn read_limits(reader: &mut Reader<'_>, server: &ServerConfig) -> (Li
         trusted_hosts: server.trusted_hosts.clone(),
     };
     (limits, wire)
+}
+
+impl KvStoreConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut section = reader.section("kv_store");
+        Self {
+            enabled: section
+                .key("enabled", "Whether KV states are kept on disk, so that conversations go on where they were after a model was unloaded.")
+                .read(Switch, true),
+            folder: section
+                .key("folder", "The folder for them. When not set: kv in server.data_dir.")
+                .read(Maybe(Path), None),
+            max_mb: section.key("max_mb", "Disk space for them, of all models together, MiB.").read(Integer(1..=u32::MAX), 512),
+            max_states: section.key("max_states", "States of all models together.").read(Integer(1..=1_000_000u32), 50),
+            max_age: seconds(
+                section
+                    .key("max_age_s", "A state that was not used for so long is removed, seconds.")
+                    .read(Integer(1..=365 * DAY_S), 3600),
+            ),
+        }
+    }
 }
 
 pub(super) fn read_routing(reader: &mut Reader<'_>) -> BTreeMap<String, String> {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use mms_manager::Budget;
+use mms_protocol::worker::LoraAdapter;
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
@@ -248,6 +249,34 @@ impl Kind for Address {
 
     fn show(&self, value: &IpAddr) -> Value {
         json!(value.to_string())
+    }
+}
+
+/// A LoRA adapter: a file, or a file and how strongly it acts.
+pub(crate) struct Adapter;
+
+impl Kind for Adapter {
+    type Value = LoraAdapter;
+
+    fn must_be(&self) -> String {
+        "a GGUF file, or \"FILE:SCALE\"".to_owned()
+    }
+
+    fn of_toml(&self, value: &DeValue<'_>) -> Option<LoraAdapter> {
+        self.of_text(value.as_str()?)
+    }
+
+    fn of_text(&self, text: &str) -> Option<LoraAdapter> {
+        let scaled = text.rsplit_once(':').and_then(|(path, scale)| {
+            let scale = scale.parse::<f32>().ok().filter(|scale| scale.is_finite())?;
+            Some((path, scale))
+        });
+        let (path, scale) = scaled.unwrap_or((text, 1.0));
+        (!path.is_empty()).then(|| LoraAdapter { path: path.to_owned(), scale })
+    }
+
+    fn show(&self, value: &LoraAdapter) -> Value {
+        if value.scale == 1.0 { json!(value.path) } else { json!(format!("{}:{}", value.path, value.scale)) }
     }
 }
 

@@ -102,7 +102,7 @@ mod tests {
         ]}))
         .ok()
         .unwrap();
-        let message = |role, content: &str| ChatMessage { role, content: content.to_owned() };
+        let message = |role, content: &str| ChatMessage::new(role, content);
         let expected = vec![
             message(Role::System, "be short"),
             message(Role::User, "a\nb"),

@@ -41,7 +41,7 @@ fn message(place: &str, item: &Value) -> Result<ChatMessage, Refusal> {
         let text = format!("{at} has {} bytes, at most {MAX_PROMPT_BYTES} are possible", content.len());
         return Err(refused(&at, &text));
     }
-    Ok(ChatMessage { role, content })
+    Ok(ChatMessage::new(role, content))
 }
 
 fn check_names(place: &str, message: &Map<String, Value>) -> Result<(), Refusal> {

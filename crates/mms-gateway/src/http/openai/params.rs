@@ -72,9 +72,14 @@ pub(super) fn common(args: &Args<'_>, prompt: Prompt, max_tokens: Option<u32>) -
     }
     let stream = args.boolean("stream")?.unwrap_or(false);
     let include_usage = include_usage(args, stream)?;
-    let spec = GenerateSpec { prompt, max_tokens, sampling: read_sampling(args)?, stop: read_stop(args)? };
+    let spec = GenerateSpec {
+        max_tokens,
+        sampling: read_sampling(args)?,
+        stop: read_stop(args)?,
+        ..GenerateSpec::new(prompt)
+    };
     let timeout_ms = args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?;
-    let args = GenerateArgs { choice: ModelChoice::Preference(model), spec, conversation_id: None, timeout_ms };
+    let args = GenerateArgs { timeout_ms, ..GenerateArgs::new(ModelChoice::Preference(model), spec) };
     Ok(Asked { args, stream, include_usage })
 }
 

@@ -179,6 +179,8 @@ mod tests {
             first_token_ms: Some(1.0),
             total_ms: 2.0,
             conversation_id: None,
+            tool_calls: Vec::new(),
+            logprobs: Vec::new(),
         }))
     }
 

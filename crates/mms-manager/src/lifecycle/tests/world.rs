@@ -66,7 +66,7 @@ pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
 }
 
 pub(super) fn limits() -> Limits {
-    Limits { queue_per_model: 4, ..Limits::default() }
+    Limits { queue_per_model: 4, shutdown_grace: Duration::from_secs(3), ..Limits::default() }
 }
 
 impl World {
