@@ -17,6 +17,7 @@
 //! exactly once; a model has at most one worker; reservations never exceed the budget; what is busy, loading or pinned is never a
 //! victim; memory counts as held until the process is gone; no state waits for something that cannot come.
 
+mod admission;
 mod catalogue;
 mod memory;
 mod model;
