@@ -87,7 +87,7 @@ impl Stream for Tokens {
             GenerateEvent::Failed(Refusal::new(ErrorCode::Internal, "the generation ended without a result"))
         });
         match &event {
-            GenerateEvent::Started { .. } | GenerateEvent::Text(_) => {}
+            GenerateEvent::Started { .. } | GenerateEvent::Text { .. } | GenerateEvent::ToolCall(_) => {}
             GenerateEvent::Finished(generation) => {
                 self.metrics.generated(generation);
                 self.end(None);

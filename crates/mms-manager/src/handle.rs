@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use mms_protocol::view::{Generation, HealthView, ModelView, StatusView};
+use mms_protocol::generate::{EmbedInput, EmbedSpec, Logprob, ToolCall};
+use mms_protocol::view::{Embedding, Generation, HealthView, ModelView, StatusView};
 use mms_protocol::worker::RequestId;
-use mms_protocol::{ErrorCode, GenerateArgs, LoadArgs, Operation, Refusal, Reply};
+use mms_protocol::{EmbedArgs, ErrorCode, GenerateArgs, LoadArgs, Operation, Refusal, Reply};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::DropGuard;
 
@@ -17,7 +18,10 @@ use crate::counters::Counters;
 use crate::devices::Devices;
 use crate::health::HealthBoard;
 use crate::snapshot::{Clock, Snapshot};
-use crate::task::{GenerateOrder, Message};
+use crate::task::{EmbedOrder, GenerateOrder, Message};
+
+/// Inputs for embeddings that a worker gets in one message; its answer has as many vectors.
+const EMBED_AT_ONCE: usize = 256;
 
 /// A cheap handle to the running manager. When the last one is gone, the task and every worker end.
 #[derive(Debug, Clone)]
@@ -55,7 +59,14 @@ pub enum GenerateEvent {
         cached_tokens: u32,
     },
     /// What to append to the answer: whole UTF-8 characters, not empty.
-    Text(String),
+    Text {
+        /// The characters.
+        text: String,
+        /// Of its tokens, when asked for.
+        logprobs: Vec<Logprob>,
+    },
+    /// A tool that the model calls, its arguments whole.
+    ToolCall(ToolCall),
     /// It ended well.
     Finished(Box<Generation>),
     /// It ended otherwise.
@@ -148,9 +159,7 @@ impl Manager {
             Operation::Generate(args) | Operation::GenerateText(args) => {
                 collect(self.generate(args).await?).await.map(Reply::Generated)
             }
-            Operation::Embed(_) => {
-                Err(Refusal::new(ErrorCode::InvalidArgument, "no model of this server computes embeddings yet"))
-            }
+            Operation::Embed(args) => self.embed(args).await.map(|embedding| Reply::Embedded(Box::new(embedding))),
             Operation::GetLoadedModelsStatus => {
                 let snapshot = self.snapshot();
                 Ok(Reply::LoadedModels { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
@@ -184,6 +193,37 @@ impl Manager {
         })))?;
         answer.await.map_err(|_| task_gone())??;
         Ok(TokenStream { model_id: model, events: receiver, ended: false, guard })
+    }
+
+    /// Computes embeddings, of many inputs one part after the other: other requests get their turns between them, and no part
+    /// outgrows what a worker may say at once.
+    async fn embed(&self, args: EmbedArgs) -> Result<Embedding, Refusal> {
+        let arrived = Instant::now();
+        let choice = &args.choice;
+        let model =
+            self.named(|snapshot| snapshot.route(|routing| routing.choose_embedder(choice).map(str::to_owned)))?;
+        let EmbedSpec { inputs, dimensions } = args.spec;
+        let mut whole =
+            Embedding { model_id: model, vectors: Vec::with_capacity(inputs.len()), prompt_tokens: 0, total_ms: 0.0 };
+        for inputs in parts(inputs) {
+            let mut guard = self.guard();
+            let (reply, answer) = oneshot::channel();
+            self.send(Message::Embed(Box::new(EmbedOrder {
+                request: guard.request,
+                model: whole.model_id.clone(),
+                spec: EmbedSpec { inputs, dimensions },
+                timeout: args.timeout_ms.map(Duration::from_millis),
+                arrived,
+                reply,
+            })))?;
+            let part = answer.await.map_err(|_| task_gone())?;
+            guard.disarm();
+            let part = part?;
+            whole.vectors.extend(part.vectors);
+            whole.prompt_tokens += part.prompt_tokens;
+            whole.total_ms = part.total_ms;
+        }
+        Ok(whole)
     }
 
     /// Everything about the server's health, from the snapshot.
@@ -306,10 +346,21 @@ impl Manager {
     }
 }
 
+/// Inputs for embeddings as they are given to a worker at once.
+fn parts(mut inputs: Vec<EmbedInput>) -> Vec<Vec<EmbedInput>> {
+    let mut parts = Vec::with_capacity(inputs.len().div_ceil(EMBED_AT_ONCE));
+    while inputs.len() > EMBED_AT_ONCE {
+        let rest = inputs.split_off(EMBED_AT_ONCE);
+        parts.push(std::mem::replace(&mut inputs, rest));
+    }
+    parts.push(inputs);
+    parts
+}
+
 async fn collect(mut stream: TokenStream) -> Result<Box<Generation>, Refusal> {
     while let Some(event) = stream.next().await {
         match event {
-            GenerateEvent::Started { .. } | GenerateEvent::Text(_) => {}
+            GenerateEvent::Started { .. } | GenerateEvent::Text { .. } | GenerateEvent::ToolCall(_) => {}
             GenerateEvent::Finished(generation) => return Ok(generation),
             GenerateEvent::Failed(refusal) => return Err(refusal),
         }

@@ -12,6 +12,8 @@ use crate::catalogue::bare;
 pub const DEFAULT_PREFERENCES: [&str; 3] = ["fast", "quality", "fallback"];
 
 const TEXT_GENERATION: &str = "text_generation";
+/// A capability, and the preference for a model that has it.
+const EMBEDDING: &str = "embedding";
 const NAMES_SHOWN: usize = 10;
 
 /// What routing looks at.
@@ -36,6 +38,10 @@ pub struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    fn embeds(&self) -> bool {
+        self.capabilities.iter().any(|word| word == EMBEDDING)
+    }
+
     fn generates(&self) -> bool {
         self.capabilities.iter().any(|word| word == TEXT_GENERATION)
     }
@@ -67,22 +73,42 @@ impl<'a> Routing<'a> {
         }
     }
 
+    /// The model that is to compute embeddings.
+    pub fn choose_embedder(&self, choice: &ModelChoice) -> Result<&'a str, Refusal> {
+        match choice {
+            ModelChoice::Named(name) => self.resolve(name),
+            ModelChoice::Preference(preference) if self.policy.contains_key(preference) => self.configured(preference),
+            ModelChoice::Preference(preference) => match self.find(preference)? {
+                Some(id) => Ok(id),
+                None if preference == EMBEDDING => self.embedder(),
+                None => Err(self.not_found(preference)),
+            },
+        }
+    }
+
+    /// The resident one used last, else the smallest that fits.
+    fn embedder(&self) -> Result<&'a str, Refusal> {
+        let embedding = || self.candidates.iter().filter(|c| c.usable && c.embeds());
+        let resident = embedding().filter(|c| c.ready).max_by(|a, b| latest(a, b));
+        let smallest = || embedding().filter(|c| c.estimated_mb <= self.budget_mb).min_by(|a, b| smaller(a, b));
+        resident.or_else(smallest).map(|candidate| candidate.id).ok_or_else(|| {
+            let text = format!("no model has the capability {EMBEDDING}{}", self.known());
+            Refusal::new(ErrorCode::ModelNotFound, text).with("preference", EMBEDDING)
+        })
+    }
+
     /// Every preference and the model that it means now: the configured ones, and the defaults where they lead to a model.
     pub fn effective(&self) -> BTreeMap<String, String> {
         let defaults = DEFAULT_PREFERENCES
             .iter()
             .filter_map(|&preference| Some((preference.to_owned(), self.by_default(preference)?.to_owned())));
-        defaults.chain(self.policy.clone()).collect()
+        let embedding = self.embedder().ok().map(|id| (EMBEDDING.to_owned(), id.to_owned()));
+        defaults.chain(embedding).chain(self.policy.clone()).collect()
     }
 
     fn prefer(&self, preference: &str) -> Result<&'a str, Refusal> {
-        if let Some(name) = self.policy.get(preference) {
-            let id = self.find(name)?.ok_or_else(|| {
-                let mut refusal = self.not_found(name);
-                refusal.message.push_str(&format!(" (the routing policy names it for '{preference}')"));
-                refusal
-            })?;
-            return self.must_generate(id);
+        if self.policy.contains_key(preference) {
+            return self.must_generate(self.configured(preference)?);
         }
         if let Some(id) = self.find(preference)? {
             return self.must_generate(id);
@@ -102,6 +128,16 @@ impl<'a> Routing<'a> {
             self.known()
         );
         Err(Refusal::new(ErrorCode::ModelNotFound, text).with("preference", preference).with("policies", words))
+    }
+
+    /// The model that the policy has for `preference`.
+    fn configured(&self, preference: &str) -> Result<&'a str, Refusal> {
+        let name = self.policy.get(preference).map_or(preference, String::as_str);
+        self.find(name)?.ok_or_else(|| {
+            let mut refusal = self.not_found(name);
+            refusal.message.push_str(&format!(" (the routing policy names it for '{preference}')"));
+            refusal
+        })
     }
 
     fn by_default(&self, preference: &str) -> Option<&'a str> {
@@ -357,6 +393,31 @@ mod tests {
         assert!(lost.message.starts_with("Model not found: gone;"), "{}", lost.message);
         assert!(lost.message.ends_with("(the routing policy names it for 'lost')"), "{}", lost.message);
         assert_eq!(world.prefer(&models, "bad").unwrap_err().code, ErrorCode::InvalidArgument);
+    }
+
+    #[test]
+    fn embeddings_come_from_who_has_them_and_from_whom_the_caller_names() {
+        let world = World::new(&[("search", "mid")]);
+        let embeds = ["embedding".to_owned()];
+        let mut models = world.models();
+        let choose = |models: &[Candidate<'_>], choice| {
+            let routing = Routing { policy: &world.policy, candidates: models, budget_mb: 1000.0 };
+            routing.choose_embedder(&choice).map(str::to_owned)
+        };
+        let prefer = |word: &str| ModelChoice::Preference(word.to_owned());
+        let none = choose(&models, prefer("embedding")).unwrap_err();
+        assert!(none.message.starts_with("no model has the capability embedding; known: "), "{}", none.message);
+        models[1].capabilities = &embeds;
+        models[3].capabilities = &embeds;
+        assert_eq!(choose(&models, prefer("embedding")).unwrap(), "embed", "the smallest");
+        models[3].ready = true;
+        assert_eq!(choose(&models, prefer("embedding")).unwrap(), "mid", "the resident one");
+        assert_eq!(choose(&models, prefer("search")).unwrap(), "mid");
+        for named in [prefer("Small-1B"), ModelChoice::Named("small-1b".to_owned())] {
+            assert_eq!(choose(&models, named).unwrap(), "Small-1B", "its worker knows whether it can");
+        }
+        assert_eq!(choose(&models, prefer("quality")).unwrap_err().code, ErrorCode::ModelNotFound);
+        assert_eq!(world.prefer(&models, "embedding").unwrap_err().code, ErrorCode::ModelNotFound);
     }
 
     #[test]

@@ -34,13 +34,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mms_protocol::Refusal;
-use mms_protocol::generate::{FinishReason, Timings, Usage};
+use mms_protocol::generate::{FinishReason, Logprob, Timings, ToolCall, Usage};
 use mms_protocol::worker::{GenerateFailure, RequestId};
 
 use crate::config::Limits;
 use model::{Model, Request};
 
 pub use memory::Memory;
+pub use refusals::CONSTRAINT;
 pub use view::Shown;
 
 /// Names one worker process; never used twice.
@@ -83,7 +84,7 @@ pub struct Ask {
 pub enum Input {
     /// The catalogue as it is now, whole.
     Catalogue(Vec<Facts>),
-    /// Somebody wants an answer.
+    /// Somebody wants an answer: a generation or embeddings.
     Generate(Ask),
     /// Somebody wants a model resident.
     Load(Ask),
@@ -137,11 +138,29 @@ pub enum Said {
         cached_tokens: u32,
     },
     /// More of the answer.
-    Text(String),
+    Text {
+        /// Not empty.
+        text: String,
+        /// Of its tokens, when asked for.
+        logprobs: Vec<Logprob>,
+    },
+    /// A whole call of a tool.
+    ToolCall(ToolCall),
     /// The end of one that worked.
     Finished(Finish),
+    /// The end of embeddings that were computed.
+    Embedded(Vectors),
     /// The end of one that did not work.
     Failed(GenerateFailure),
+}
+
+/// Embeddings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    /// One for each input, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all inputs.
+    pub prompt_tokens: u32,
 }
 
 /// The figures at the end of a generation.
@@ -193,9 +212,20 @@ pub enum Effect {
         cached_tokens: u32,
     },
     /// Not an end: more of the answer.
-    Text(RequestId, String),
+    Text {
+        /// Which.
+        request: RequestId,
+        /// Not empty.
+        text: String,
+        /// Of its tokens, when asked for.
+        logprobs: Vec<Logprob>,
+    },
+    /// Not an end: a call of a tool.
+    ToolCall(RequestId, ToolCall),
     /// End of a generation that worked.
     Finished(RequestId, Finish),
+    /// End of embeddings that were computed.
+    Embedded(RequestId, Vectors),
     /// End of a load that worked.
     Loaded(RequestId),
     /// End of an unload.

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 
 use super::model::{Model, Phase};
 
+/// Stands as the argument of a refused constraint until it is known which argument that was.
+pub const CONSTRAINT: &str = "constraint";
+
 pub(super) fn shutting_down() -> Refusal {
     Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down and takes no new work")
 }
@@ -122,6 +125,7 @@ pub(super) fn failed(id: &str, failure: GenerateFailure) -> Refusal {
         }
         GenerateFailure::Constraint { message } => {
             Refusal::new(ErrorCode::InvalidArgument, format!("{id} cannot answer as asked: {message}"))
+                .with("argument", CONSTRAINT)
         }
         GenerateFailure::Unsupported { message } => {
             Refusal::new(ErrorCode::InvalidArgument, format!("{id} cannot do this: {message}"))

@@ -86,16 +86,28 @@ impl Lifecycle {
                     self.effects.push(Effect::Started { request, prompt_tokens, cached_tokens });
                 }
             }
-            Said::Text(text) => {
+            Said::Text { text, logprobs } => {
                 if live {
                     running.spoke = true;
-                    self.effects.push(Effect::Text(request, text));
+                    self.effects.push(Effect::Text { request, text, logprobs });
+                }
+            }
+            Said::ToolCall(call) => {
+                if live {
+                    running.spoke = true;
+                    self.effects.push(Effect::ToolCall(request, call));
                 }
             }
             Said::Finished(finish) => {
                 let took = now.saturating_duration_since(running.since);
                 model.record_success(took);
                 self.end(request, Effect::Finished(request, finish));
+                self.on_left(now, id, request);
+            }
+            Said::Embedded(vectors) => {
+                let took = now.saturating_duration_since(running.since);
+                model.record_success(took);
+                self.end(request, Effect::Embedded(request, vectors));
                 self.on_left(now, id, request);
             }
             Said::Failed(failure) => {

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mms_protocol::generate::GenerateSpec;
-use mms_protocol::view::{Generation, ModelView};
-use mms_protocol::worker::RequestId;
+use mms_protocol::generate::{Constraint, GenerateSpec, Logprob, ToolCall};
+use mms_protocol::view::{Embedding, Generation, ModelView};
+use mms_protocol::worker::{RequestId, ToWorker};
 use mms_protocol::{Refusal, Reply};
 use tokio::sync::{mpsc, oneshot};
 
-use super::GenerateOrder;
+use super::{EmbedOrder, GenerateOrder};
 use crate::handle::GenerateEvent;
-use crate::lifecycle::Finish;
+use crate::lifecycle::{CONSTRAINT, Finish, Vectors};
 
 /// Everybody who waits, by request. A receiver that is gone needs no answer: its guard has sent a cancellation.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub(super) struct Clients {
 #[derive(Debug)]
 enum Client {
     Generation(Box<Generating>),
+    Embedding(Box<EmbedOrder>),
     Load { model: String, reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>> },
     Unload { model: String, reply: oneshot::Sender<Result<Reply, Refusal>> },
     Preload { model: String },
@@ -36,6 +37,8 @@ struct Generating {
     arrived: Instant,
     first_text: Option<Instant>,
     text: String,
+    tool_calls: Vec<ToolCall>,
+    logprobs: Vec<Logprob>,
     events: mpsc::UnboundedSender<GenerateEvent>,
     accepted: Option<oneshot::Sender<Result<(), Refusal>>>,
 }
@@ -53,11 +56,17 @@ impl Clients {
             arrived: order.arrived,
             first_text: None,
             text: String::new(),
+            tool_calls: Vec::new(),
+            logprobs: Vec::new(),
             events: order.events,
             accepted: Some(order.accepted),
         };
         self.waiting.insert(order.request, Client::Generation(Box::new(client)));
         order.request
+    }
+
+    pub(super) fn add_embedding(&mut self, order: Box<EmbedOrder>) {
+        self.waiting.insert(order.request, Client::Embedding(order));
     }
 
     pub(super) fn add_load(
@@ -93,9 +102,13 @@ impl Clients {
         }
     }
 
-    pub(super) fn spec(&self, request: RequestId) -> Option<GenerateSpec> {
+    /// What a worker is told to do for the request.
+    pub(super) fn order(&self, request: RequestId) -> Option<ToWorker> {
         match self.waiting.get(&request) {
-            Some(Client::Generation(client)) => Some(client.spec.clone()),
+            Some(Client::Generation(client)) => {
+                Some(ToWorker::Generate { id: request, spec: Box::new(client.spec.clone()) })
+            }
+            Some(Client::Embedding(order)) => Some(ToWorker::Embed { id: request, spec: Box::new(order.spec.clone()) }),
             Some(Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. }) | None => None,
         }
     }
@@ -107,11 +120,20 @@ impl Clients {
         }
     }
 
-    pub(super) fn text(&mut self, request: RequestId, text: String) {
+    pub(super) fn text(&mut self, request: RequestId, text: String, logprobs: Vec<Logprob>) {
         if let Some(client) = self.generating(request) {
             client.first_text.get_or_insert_with(Instant::now);
             client.text.push_str(&text);
-            _ = client.events.send(GenerateEvent::Text(text));
+            client.logprobs.extend_from_slice(&logprobs);
+            _ = client.events.send(GenerateEvent::Text { text, logprobs });
+        }
+    }
+
+    pub(super) fn tool_call(&mut self, request: RequestId, call: ToolCall) {
+        if let Some(client) = self.generating(request) {
+            client.first_text.get_or_insert_with(Instant::now);
+            client.tool_calls.push(call.clone());
+            _ = client.events.send(GenerateEvent::ToolCall(call));
         }
     }
 
@@ -127,11 +149,19 @@ impl Clients {
             first_token_ms: client.first_text.map(|at| ms_between(client.arrived, at)),
             total_ms: ms_between(client.arrived, Instant::now()),
             conversation_id: client.conversation_id,
-            tool_calls: Vec::new(),
-            logprobs: Vec::new(),
+            tool_calls: client.tool_calls,
+            logprobs: client.logprobs,
         });
         _ = client.events.send(GenerateEvent::Finished(generation.clone()));
         Some(generation)
+    }
+
+    /// Tells the client of its embeddings. `false`: it has gone.
+    pub(super) fn embedded(&mut self, request: RequestId, Vectors { vectors, prompt_tokens }: Vectors) -> bool {
+        let Some(Client::Embedding(order)) = self.waiting.remove(&request) else { return false };
+        let total_ms = ms_between(order.arrived, Instant::now());
+        let embedding = Embedding { model_id: order.model, vectors, prompt_tokens, total_ms };
+        order.reply.send(Ok(embedding)).is_ok()
     }
 
     pub(super) fn loaded(&mut self, request: RequestId, view: impl FnOnce(&str) -> Option<Arc<ModelView>>) {
@@ -155,8 +185,9 @@ impl Clients {
                     _ = accepted.send(Err(refusal));
                     return false;
                 }
-                None => _ = client.events.send(GenerateEvent::Failed(refusal)),
+                None => _ = client.events.send(GenerateEvent::Failed(with_argument(refusal, &client.spec))),
             },
+            Some(Client::Embedding(order)) => _ = order.reply.send(Err(refusal)),
             Some(Client::Load { reply, .. }) => _ = reply.send(Err(refusal)),
             Some(Client::Unload { reply, .. }) => _ = reply.send(Err(refusal)),
             Some(Client::Preload { model }) => tracing::warn!(model, %refusal, "not loaded at the start"),
@@ -168,7 +199,23 @@ impl Clients {
     fn generating(&mut self, request: RequestId) -> Option<&mut Generating> {
         match self.waiting.get_mut(&request) {
             Some(Client::Generation(client)) => Some(client),
-            Some(Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. }) | None => None,
+            Some(Client::Embedding(_) | Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. })
+            | None => None,
         }
     }
+}
+
+/// A worker that cannot keep a constraint does not know how the client named it.
+fn with_argument(mut refusal: Refusal, spec: &GenerateSpec) -> Refusal {
+    if refusal.details.get("argument").is_some_and(|name| name == CONSTRAINT) {
+        let name = match (&spec.constraint, &spec.tools) {
+            (Some(Constraint::Grammar(_)), _) => "grammar",
+            (Some(Constraint::JsonSchema(_)), _) => "json_schema",
+            (Some(Constraint::JsonObject), _) => "json",
+            (None, Some(_)) => "tools",
+            (None, None) => "logit_bias",
+        };
+        refusal.details.insert("argument".to_owned(), name.into());
+    }
+    refusal
 }

@@ -16,8 +16,8 @@ impl Task {
             Effect::Spawn { worker, model } => self.spawn(worker, model),
             Effect::Dispatch { worker, request } => {
                 // A client that left in this very moment is cancelled by the message that is on its way.
-                if let (Some(spec), Some(resident)) = (self.clients.spec(request), self.workers.get(&worker)) {
-                    resident.worker.say(ToWorker::Generate { id: request, spec: Box::new(spec) });
+                if let Some(order) = self.clients.order(request) {
+                    self.say(worker, order);
                 }
             }
             Effect::CancelInWorker { worker, request } => self.say(worker, ToWorker::Cancel { id: request }),
@@ -34,7 +34,17 @@ impl Task {
             Effect::Started { request, prompt_tokens, cached_tokens } => {
                 self.clients.started(request, prompt_tokens, cached_tokens);
             }
-            Effect::Text(request, text) => self.clients.text(request, text),
+            Effect::Text { request, text, logprobs } => self.clients.text(request, text, logprobs),
+            Effect::ToolCall(request, call) => self.clients.tool_call(request, call),
+            Effect::Embedded(request, vectors) => {
+                self.counters.prompt_tokens.add(u64::from(vectors.prompt_tokens));
+                if self.clients.embedded(request, vectors) {
+                    self.counters.embeddings.increment();
+                }
+                if let Some(drain) = &mut self.drain {
+                    drain.report.finished += 1;
+                }
+            }
             Effect::Finished(request, finish) => {
                 if let Some(generation) = self.clients.finished(request, finish) {
                     self.counters.generations.increment();

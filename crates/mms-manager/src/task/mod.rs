@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mms_protocol::generate::GenerateSpec;
-use mms_protocol::view::{DeviceMemory, MemoryView, ModelView};
+use mms_protocol::generate::{EmbedSpec, GenerateSpec};
+use mms_protocol::view::{DeviceMemory, Embedding, MemoryView, ModelView};
 use mms_protocol::worker::RequestId;
 use mms_protocol::{Event, Refusal, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,6 +33,7 @@ const MEMORY_POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Message {
     Generate(Box<GenerateOrder>),
+    Embed(Box<EmbedOrder>),
     Load {
         request: RequestId,
         model: String,
@@ -65,6 +66,16 @@ pub(crate) struct GenerateOrder {
     pub(crate) events: mpsc::UnboundedSender<GenerateEvent>,
     /// Told once whether the request was let in.
     pub(crate) accepted: oneshot::Sender<Result<(), Refusal>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct EmbedOrder {
+    pub(crate) request: RequestId,
+    pub(crate) model: String,
+    pub(crate) spec: EmbedSpec,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) arrived: Instant,
+    pub(crate) reply: oneshot::Sender<Result<Embedding, Refusal>>,
 }
 
 /// What the task is made of at its start.
@@ -211,6 +222,14 @@ impl Task {
                 self.look_before_loading(&ask.model);
                 self.decide(Input::Generate(ask));
                 self.clients.accept(request);
+            }
+            Message::Embed(order) => {
+                let limit = self.config.limits.request_timeout;
+                let deadline = order.arrived + order.timeout.unwrap_or(limit);
+                let ask = Ask { request: order.request, model: order.model.clone(), deadline };
+                self.clients.add_embedding(order);
+                self.look_before_loading(&ask.model);
+                self.decide(Input::Generate(ask));
             }
             Message::Load { request, model, cpu_only, reply } => {
                 if cpu_only {

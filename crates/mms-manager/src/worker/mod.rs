@@ -18,7 +18,7 @@ use tokio::process::{Child, ChildStderr};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-use crate::lifecycle::{Finish, Said, WorkerId, WorkerInput};
+use crate::lifecycle::{Finish, Said, Vectors, WorkerId, WorkerInput};
 use crate::memory::{Estimate, measure};
 
 pub use process::ending;
@@ -239,8 +239,12 @@ impl Attendant {
             ToHost::Started { id, prompt_tokens, cached_tokens } => {
                 WorkerInput::Says(id, Said::Started { prompt_tokens, cached_tokens })
             }
-            ToHost::Text { id, text, .. } => WorkerInput::Says(id, Said::Text(text)),
-            ToHost::Planned(_) | ToHost::ToolCall { .. } | ToHost::Embedded { .. } => WorkerInput::Alive,
+            ToHost::Text { id, text, logprobs, .. } => WorkerInput::Says(id, Said::Text { text, logprobs }),
+            ToHost::ToolCall { id, call, .. } => WorkerInput::Says(id, Said::ToolCall(call)),
+            ToHost::Embedded { id, vectors, prompt_tokens, .. } => {
+                WorkerInput::Says(id, Said::Embedded(Vectors { vectors, prompt_tokens }))
+            }
+            ToHost::Planned(_) => WorkerInput::Alive,
             ToHost::Finished { id, reason, usage, timings } => {
                 WorkerInput::Says(id, Said::Finished(Finish { reason, usage, timings }))
             }

@@ -202,7 +202,7 @@ pub(crate) async fn next(stream: &mut TokenStream) -> GenerateEvent {
 
 /// Reads up to the first text.
 pub(crate) async fn first_text(stream: &mut TokenStream) {
-    while !matches!(next(stream).await, GenerateEvent::Text(_)) {}
+    while !matches!(next(stream).await, GenerateEvent::Text { .. }) {}
 }
 
 /// Reads to the end: the text that came on the way, and the last event.
@@ -211,7 +211,8 @@ pub(crate) async fn rest(stream: &mut TokenStream) -> (String, GenerateEvent) {
     loop {
         match next(stream).await {
             GenerateEvent::Started { .. } => {}
-            GenerateEvent::Text(piece) => text.push_str(&piece),
+            GenerateEvent::Text { text: piece, .. } => text.push_str(&piece),
+            GenerateEvent::ToolCall(call) => panic!("no tools were offered: {call:?}"),
             last => {
                 assert!(within("the end of the stream", stream.next()).await.is_none(), "something came after the end");
                 return (text, last);

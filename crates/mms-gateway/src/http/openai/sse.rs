@@ -109,10 +109,12 @@ impl Writer {
                 self.model = model_id;
                 self.begin(&mut lines);
             }
-            GenerateEvent::Text(text) => {
+            GenerateEvent::Text { text, .. } => {
                 self.begin(&mut lines);
                 self.piece(&mut lines, Piece::Text(&text));
             }
+            // No tools are offered to the model.
+            GenerateEvent::ToolCall(_) => {}
             GenerateEvent::Finished(generation) => self.finish(&mut lines, &generation),
             GenerateEvent::Failed(refusal) => line(&mut lines, &error::object(&refusal).to_string()),
         }
@@ -166,7 +168,7 @@ mod tests {
     }
 
     fn text(text: &str) -> GenerateEvent {
-        GenerateEvent::Text(text.to_owned())
+        GenerateEvent::Text { text: text.to_owned(), logprobs: Vec::new() }
     }
 
     fn finished() -> GenerateEvent {

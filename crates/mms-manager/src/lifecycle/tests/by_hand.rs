@@ -200,6 +200,20 @@ fn a_generation_that_has_said_nothing_begins_again_once() {
 }
 
 #[test]
+fn a_tool_call_is_something_said_and_embeddings_begin_again_like_any_request() {
+    let mut world = resident([facts("a", 100.0)]);
+    let (called, embeds) = (world.generate("a"), world.generate("a"));
+    let worker = world.worker("a");
+    world.tool_call(worker, called);
+    world.gone(worker);
+    assert_eq!(world.code(called), ErrorCode::WorkerDied, "a client may have done already what was called for");
+    let worker = world.worker("a");
+    world.loaded(worker);
+    world.embedded(worker, embeds);
+    assert_eq!((&world.ended[&embeds], world.state("a")), (&End::Finished, ModelState::Loaded));
+}
+
+#[test]
 fn a_worker_that_dies_while_loading_is_replaced_once() {
     let mut world = World::new([facts("a", 100.0)]);
     let request = world.generate("a");

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mms_protocol::generate::{FinishReason, Timings, Usage};
+use mms_protocol::generate::{FinishReason, Timings, ToolCall, Usage};
 use mms_protocol::view::ModelState;
 use mms_protocol::worker::{GenerateFailure, RequestId};
 use mms_protocol::{ErrorCode, Refusal};
 
 use crate::config::Limits;
-use crate::lifecycle::{Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Said, WorkerId, WorkerInput};
+use crate::lifecycle::{
+    Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Said, Vectors, WorkerId, WorkerInput,
+};
 
 /// MiB that models may take in this world.
 pub(super) const BUDGET: f64 = 1000.0;
@@ -164,7 +166,18 @@ impl World {
     }
 
     pub(super) fn text(&mut self, worker: WorkerId, request: RequestId) {
-        self.says(worker, WorkerInput::Says(request, Said::Text("text".to_owned())));
+        self.says(worker, WorkerInput::Says(request, Said::Text { text: "text".to_owned(), logprobs: Vec::new() }));
+    }
+
+    pub(super) fn tool_call(&mut self, worker: WorkerId, request: RequestId) {
+        let call = ToolCall { id: "call_1".to_owned(), name: "look".to_owned(), arguments: "{}".to_owned() };
+        self.says(worker, WorkerInput::Says(request, Said::ToolCall(call)));
+    }
+
+    pub(super) fn embedded(&mut self, worker: WorkerId, request: RequestId) {
+        self.workers.get_mut(&worker).unwrap().inside.remove(&request);
+        let vectors = Vectors { vectors: vec![vec![1.0]], prompt_tokens: 1 };
+        self.says(worker, WorkerInput::Says(request, Said::Embedded(vectors)));
     }
 
     pub(super) fn finish(&mut self, worker: WorkerId, request: RequestId) {
@@ -261,10 +274,10 @@ impl World {
                 sim.told_to_end = true;
             }
             Effect::Kill(worker) => self.workers.get_mut(&worker).expect("a worker that is there").killed = true,
-            Effect::Started { request, .. } | Effect::Text(request, _) => {
+            Effect::Started { request, .. } | Effect::Text { request, .. } | Effect::ToolCall(request, _) => {
                 assert!(self.open.contains_key(&request), "something for {request} after its end");
             }
-            Effect::Finished(request, _) => self.end(request, End::Finished),
+            Effect::Finished(request, _) | Effect::Embedded(request, _) => self.end(request, End::Finished),
             Effect::Loaded(request) => self.end(request, End::Loaded),
             Effect::Unloaded { request, was_loaded } => self.end(request, End::Unloaded { was_loaded }),
             Effect::Refused(request, refusal) => self.end(request, End::Refused(refusal)),
