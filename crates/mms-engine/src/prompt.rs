@@ -79,17 +79,34 @@ impl Prompter {
                 self.check_bytes([text.as_str()])?;
                 self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, false, true);
             }
+            Prompt::Tokens(ids) => {
+                for &id in ids {
+                    tokens.push(self.own_token(id)?);
+                }
+                return self.checked(tokens);
+            }
             Prompt::Chat(messages) if messages.is_empty() => {}
             Prompt::Chat(messages) => self.chat_tokens(messages, &mut tokens)?,
         }
+        let bos = self.vocabulary.bos();
+        if self.vocabulary.should_add_bos() && bos.0 >= 0 && !tokens.is_empty() && tokens.first() != Some(&bos) {
+            tokens.insert(0, bos);
+        }
+        self.checked(tokens)
+    }
+
+    fn own_token(&self, id: u32) -> Result<LlamaToken, GenerateFailure> {
+        let size = self.vocabulary.n_tokens();
+        i32::try_from(id).ok().filter(|&id| id < size).map(LlamaToken).ok_or_else(|| GenerateFailure::Unsupported {
+            message: format!("the prompt has the token {id}, the vocabulary ends before {size}"),
+        })
+    }
+
+    /// Refuses a prompt without tokens, and one that leaves no room for a token of the answer.
+    fn checked(&self, tokens: Vec<LlamaToken>) -> Result<Vec<LlamaToken>, GenerateFailure> {
         if tokens.is_empty() {
             return Err(GenerateFailure::EmptyPrompt);
         }
-        let bos = self.vocabulary.bos();
-        if self.vocabulary.should_add_bos() && bos.0 >= 0 && tokens.first() != Some(&bos) {
-            tokens.insert(0, bos);
-        }
-        // There must be room for a token of the answer.
         if tokens.len() >= self.context_length as usize {
             return Err(self.exceeded(tokens.len(), false));
         }
@@ -113,7 +130,7 @@ impl Prompter {
     pub(crate) fn implied_stop(&self, prompt: &Prompt) -> Option<String> {
         match (prompt, &self.template) {
             (Prompt::Chat(_), Template::Plain) => Some(PLAIN_STOP.to_owned()),
-            (Prompt::Chat(_) | Prompt::Raw(_), _) => None,
+            (Prompt::Chat(_) | Prompt::Raw(_) | Prompt::Tokens(_), _) => None,
         }
     }
 

@@ -9,28 +9,22 @@ use serde_json::Value;
 use crate::args::Args;
 use crate::dialect::Profile;
 use crate::error::{ErrorCode, Refusal};
-use crate::generate::{ChatMessage, Constraint, EmbedInput, EmbedSpec, GenerateSpec, Prompt, Role, Sampling};
+use crate::generate::{ChatMessage, EmbedSpec, GenerateSpec, Prompt, Role};
+use crate::messages::read_messages;
+use crate::params::{MAX_LOGPROBS, read_constraint, read_embed_inputs, read_sampling, read_stop};
+use crate::tools::read_tools;
 
 /// Longest accepted model name, bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 /// Longest accepted prompt or system prompt, bytes.
 pub const MAX_PROMPT_BYTES: usize = 8 * 1024 * 1024;
-/// Most stop strings in one request.
-pub const MAX_STOP_STRINGS: usize = 16;
-/// Longest stop string, bytes.
-pub const MAX_STOP_BYTES: usize = 256;
 /// Most tokens one request may ask for.
 pub const MAX_TOKENS: u32 = 1 << 20;
-/// Most texts in one request for embeddings.
-pub const MAX_EMBED_INPUTS: usize = 2048;
-/// Most entries of `logit_bias`.
-pub const MAX_LOGIT_BIASES: usize = 1024;
-/// Longest grammar or JSON schema, bytes.
-pub const MAX_CONSTRAINT_BYTES: usize = 256 * 1024;
-/// Most alternatives to each token that `logprobs` may ask for.
-pub const MAX_LOGPROBS: u32 = 20;
 /// Longest `timeout_ms`: one day.
 pub const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Why not both.
+pub const TOOLS_AND_CONSTRAINT: &str = "tools cannot be used together with a grammar, a JSON schema or JSON: either would decide what an answer looks like";
 
 /// What the server is asked to do, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -300,22 +294,18 @@ impl GenerateArgs {
     }
 
     fn with_choice(args: &Args<'_>, choice: ModelChoice, max_tokens: u32, missing: &str) -> Result<Self, Refusal> {
-        let prompt = args.string("prompt", MAX_PROMPT_BYTES)?.filter(|text| !text.is_empty());
-        let prompt = prompt.ok_or_else(|| Refusal::missing(missing))?;
-        let system = args.string("system_prompt", MAX_PROMPT_BYTES)?.filter(|text| !text.is_empty());
-        let raw = args.boolean("raw")?.unwrap_or(false);
-        if raw && system.is_some() {
-            return Err(Refusal::new(
-                ErrorCode::InvalidArgument,
-                "system_prompt cannot be used with raw: a raw prompt goes to the model as it stands",
-            ));
+        let prompt = Self::read_prompt(args, missing)?;
+        let (constraint, tools) = (read_constraint(args)?, read_tools(args)?);
+        match (&prompt, &constraint, &tools) {
+            (Prompt::Raw(_) | Prompt::Tokens(_), _, Some(_)) => {
+                return Err(Refusal::argument(
+                    "tools",
+                    "tools cannot be used with raw: the chat template shows them to the model",
+                ));
+            }
+            (_, Some(_), Some(_)) => return Err(Refusal::argument("tools", TOOLS_AND_CONSTRAINT)),
+            _ => {}
         }
-        let prompt = if raw {
-            Prompt::Raw(prompt)
-        } else {
-            let system = system.map(|content| ChatMessage::new(Role::System, content));
-            Prompt::Chat(system.into_iter().chain([ChatMessage::new(Role::User, prompt)]).collect())
-        };
         let max_tokens = args.integer("max_tokens", 1, u64::from(MAX_TOKENS))?.map_or(max_tokens, |n| n as u32);
         Ok(Self {
             choice,
@@ -324,14 +314,47 @@ impl GenerateArgs {
                 max_tokens: Some(max_tokens),
                 sampling: read_sampling(args)?,
                 stop: read_stop(args)?,
-                constraint: read_constraint(args)?,
-                tools: None,
+                constraint,
+                tools,
                 logprobs: args.integer("logprobs", 0, MAX_LOGPROBS.into())?.map(|n| n as u32),
             },
             conversation_id: args.string("conversation_id", MAX_NAME_BYTES)?,
             timeout_ms: args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?,
             keep_alive: KeepAlive::read(args)?,
         })
+    }
+}
+
+impl GenerateArgs {
+    /// `messages`, or `prompt` with what belongs to it.
+    fn read_prompt(args: &Args<'_>, missing: &str) -> Result<Prompt, Refusal> {
+        let raw = args.boolean("raw")?.unwrap_or(false);
+        if args.get("messages").is_some() {
+            return match ["prompt", "system_prompt"].into_iter().find(|key| args.get(key).is_some()) {
+                Some(key) => {
+                    let text = format!("{key} cannot be used with messages: make it one of the messages");
+                    Err(Refusal::argument(key, text))
+                }
+                None if raw => {
+                    Err(Refusal::argument("raw", "raw cannot be used with messages: they need the template"))
+                }
+                None => read_messages(args).map(Prompt::Chat),
+            };
+        }
+        let prompt = args.string("prompt", MAX_PROMPT_BYTES)?.filter(|text| !text.is_empty());
+        let prompt = prompt.ok_or_else(|| Refusal::missing(missing))?;
+        let system = args.string("system_prompt", MAX_PROMPT_BYTES)?.filter(|text| !text.is_empty());
+        if raw && system.is_some() {
+            return Err(Refusal::new(
+                ErrorCode::InvalidArgument,
+                "system_prompt cannot be used with raw: a raw prompt goes to the model as it stands",
+            ));
+        }
+        if raw {
+            return Ok(Prompt::Raw(prompt));
+        }
+        let system = system.map(|content| ChatMessage::new(Role::System, content));
+        Ok(Prompt::Chat(system.into_iter().chain([ChatMessage::new(Role::User, prompt)]).collect()))
     }
 }
 
@@ -357,61 +380,6 @@ impl EmbedArgs {
     }
 }
 
-/// Reads `input`: a text, an array of texts, an array of token ids, or an array of such arrays, as OpenAI's clients send them.
-pub fn read_embed_inputs(args: &Args<'_>) -> Result<Vec<EmbedInput>, Refusal> {
-    const MUST_BE: &str = "a non-empty text, or an array of at most 2048 non-empty texts or arrays of token ids";
-    let value = args.get("input").ok_or_else(|| Refusal::missing("input required"))?;
-    let token = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    let tokens = |value: &Value| -> Option<EmbedInput> {
-        let ids: Option<Vec<u32>> = value.as_array()?.iter().map(token).collect();
-        ids.filter(|ids| !ids.is_empty()).map(EmbedInput::Tokens)
-    };
-    let text = |value: &Value| {
-        let text = value.as_str().filter(|text| !text.is_empty() && text.len() <= MAX_PROMPT_BYTES)?;
-        Some(EmbedInput::Text(text.to_owned()))
-    };
-    let one = |value: &Value| text(value).or_else(|| tokens(value));
-    let inputs = match one(value) {
-        Some(input) => Some(vec![input]),
-        None => value.as_array().and_then(|list| list.iter().map(one).collect::<Option<Vec<_>>>()),
-    };
-    inputs
-        .filter(|inputs| !inputs.is_empty() && inputs.len() <= MAX_EMBED_INPUTS)
-        .ok_or_else(|| Refusal::invalid("input", MUST_BE, value))
-}
-
-/// Reads `grammar` (GBNF), `json_schema` (an object) and `json` (true: any JSON object); at most one of them.
-pub fn read_constraint(args: &Args<'_>) -> Result<Option<Constraint>, Refusal> {
-    let grammar =
-        args.string("grammar", MAX_CONSTRAINT_BYTES)?.filter(|text| !text.is_empty()).map(Constraint::Grammar);
-    let schema = match args.get("json_schema") {
-        None => None,
-        Some(schema @ (Value::Object(_) | Value::Bool(_))) => Some(read_schema("json_schema", schema)?),
-        Some(other) => return Err(Refusal::invalid("json_schema", "a JSON schema, an object", other)),
-    };
-    let json = args.boolean("json")?.unwrap_or(false).then_some(Constraint::JsonObject);
-    let mut given = [grammar, schema, json].into_iter().flatten();
-    let first = given.next();
-    match given.next() {
-        None => Ok(first),
-        Some(_) => Err(Refusal::new(
-            ErrorCode::InvalidArgument,
-            "grammar, json_schema and json exclude each other; give one of them",
-        )),
-    }
-}
-
-/// A schema of a bearable size.
-pub fn read_schema(name: &str, schema: &Value) -> Result<Constraint, Refusal> {
-    if schema.to_string().len() > MAX_CONSTRAINT_BYTES {
-        return Err(Refusal::new(
-            ErrorCode::TooLarge,
-            format!("{name} has more than {MAX_CONSTRAINT_BYTES} bytes; use a smaller schema"),
-        ));
-    }
-    Ok(Constraint::JsonSchema(schema.clone()))
-}
-
 /// `model_id`, `model_name` and `model` are one argument; the first that is given counts.
 pub fn model(args: &Args<'_>) -> Result<Option<String>, Refusal> {
     for key in ["model_id", "model_name", "model"] {
@@ -424,64 +392,4 @@ pub fn model(args: &Args<'_>) -> Result<Option<String>, Refusal> {
 
 fn required_model(args: &Args<'_>) -> Result<String, Refusal> {
     model(args)?.ok_or_else(|| Refusal::missing("model_id required"))
-}
-
-/// Reads the sampling settings under llama.cpp's names; the ranges are those of [`Sampling`].
-pub fn read_sampling(args: &Args<'_>) -> Result<Sampling, Refusal> {
-    let default = Sampling::default();
-    Ok(Sampling {
-        temperature: args.number("temperature", 0.0, 5.0)?.unwrap_or(default.temperature),
-        top_p: args.positive_number("top_p", 1.0)?.unwrap_or(default.top_p),
-        top_k: args.integer("top_k", 0, 1 << 20)?.map_or(default.top_k, |n| n as u32),
-        min_p: args.number("min_p", 0.0, 1.0)?.unwrap_or(default.min_p),
-        repeat_penalty: args.positive_number("repeat_penalty", 10.0)?.unwrap_or(default.repeat_penalty),
-        repeat_last_n: args.integer("repeat_last_n", 0, 1 << 20)?.map_or(default.repeat_last_n, |n| n as u32),
-        presence_penalty: args.number("presence_penalty", -2.0, 2.0)?.unwrap_or(default.presence_penalty),
-        frequency_penalty: args.number("frequency_penalty", -2.0, 2.0)?.unwrap_or(default.frequency_penalty),
-        seed: read_seed(args)?,
-        logit_bias: read_logit_bias(args)?,
-    })
-}
-
-/// Reads `logit_bias`: an object from token id to a number from -100 to 100, as OpenAI's clients send it.
-fn read_logit_bias(args: &Args<'_>) -> Result<Vec<(u32, f32)>, Refusal> {
-    const MUST_BE: &str = "an object of at most 1024 token ids, each with a number from -100 to 100";
-    let Some(value) = args.get("logit_bias") else { return Ok(Vec::new()) };
-    let entry = |(id, bias): (&String, &Value)| {
-        let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias))?;
-        Some((id.parse().ok()?, bias as f32))
-    };
-    let biases = value
-        .as_object()
-        .filter(|map| map.len() <= MAX_LOGIT_BIASES)
-        .and_then(|map| map.iter().map(entry).collect::<Option<Vec<_>>>());
-    biases.ok_or_else(|| Refusal::invalid("logit_bias", MUST_BE, value))
-}
-
-/// Reads `seed`: any 64-bit integer, as OpenAI's clients send; -1 means "at random". llama.cpp's seeds have 32 bits, and its largest
-/// one means "at random" as well, so larger ones are folded into what is left.
-fn read_seed(args: &Args<'_>) -> Result<Option<u32>, Refusal> {
-    let Some(value) = args.get("seed") else { return Ok(None) };
-    let bits = value.as_u64().or_else(|| value.as_i64().map(|seed| seed as u64));
-    match bits {
-        Some(u64::MAX) if value.as_i64() == Some(-1) => Ok(None),
-        Some(bits) => Ok(Some(((bits >> 32) as u32 ^ bits as u32).min(u32::MAX - 1))),
-        None => Err(Refusal::invalid("seed", "a 64-bit integer", value)),
-    }
-}
-
-/// Reads `stop`: a string or an array of strings; empty strings are refused.
-pub fn read_stop(args: &Args<'_>) -> Result<Vec<String>, Refusal> {
-    const MUST_BE: &str = "a string or an array of at most 16 non-empty strings of at most 256 bytes each";
-    let Some(value) = args.get("stop") else { return Ok(Vec::new()) };
-    let refuse = || Refusal::invalid("stop", MUST_BE, value);
-    let list = match value {
-        Value::String(one) => vec![one.clone()],
-        Value::Array(many) => {
-            many.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>().ok_or_else(refuse)?
-        }
-        _ => return Err(refuse()),
-    };
-    let fits = list.len() <= MAX_STOP_STRINGS && list.iter().all(|s| !s.is_empty() && s.len() <= MAX_STOP_BYTES);
-    if fits { Ok(list) } else { Err(refuse()) }
 }

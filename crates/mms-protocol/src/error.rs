@@ -176,6 +176,16 @@ impl Refusal {
         Self::new(ErrorCode::MissingArgument, text)
     }
 
+    /// An argument cannot be used, for the reason that `text` gives.
+    pub fn argument(name: &str, text: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidArgument, text).with("argument", shortened(name))
+    }
+
+    /// A required argument is missing; unlike [`Refusal::missing`] the refusal names it.
+    pub fn missing_argument(name: &str, text: impl Into<String>) -> Self {
+        Self::missing(text).with("argument", shortened(name))
+    }
+
     /// An argument cannot be used: `"max_tokens must be an integer from 1 to 1048576, got -1"`.
     pub fn invalid(name: &str, must_be: &str, got: &Value) -> Self {
         let mut shown = got.to_string();
@@ -186,4 +196,9 @@ impl Refusal {
         }
         Self::new(ErrorCode::InvalidArgument, format!("{name} must be {must_be}, got {shown}")).with("argument", name)
     }
+}
+
+/// The beginning of a name that a client chose.
+pub fn shortened(name: &str) -> String {
+    name.chars().take(80).collect()
 }

@@ -113,6 +113,8 @@ pub enum Prompt {
     Chat(Vec<ChatMessage>),
     /// Text that is tokenized as it stands.
     Raw(String),
+    /// Tokens of the model's own vocabulary, as they stand.
+    Tokens(Vec<u32>),
 }
 
 /// How the next token is chosen. Names and meanings are llama.cpp's.

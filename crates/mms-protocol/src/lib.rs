@@ -11,8 +11,11 @@ pub mod error;
 pub mod event;
 pub mod generate;
 pub mod json;
+pub mod messages;
+pub mod params;
 pub mod reply;
 pub mod time;
+pub mod tools;
 pub mod view;
 pub mod worker;
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mms_protocol::generate::{Prompt, ToolChoice};
 use mms_protocol::view::{HealthView, MemoryView, Stats, StatusView};
 use mms_protocol::{
     Call, Dialect, ErrorCode, Inbound, Operation, Profile, Refusal, Reply, decode, encode, encode_batch,
@@ -355,4 +356,32 @@ fn seeds_are_64_bit_integers_and_minus_one_is_random() {
     assert_ne!(seed(json!(1_u64 << 40)), Ok(Some(0)));
     assert_eq!(seed(json!("x")), Err("seed must be a 64-bit integer, got \"x\"".to_owned()));
     assert_eq!(seed(json!(1.5)), Err("seed must be a 64-bit integer, got 1.5".to_owned()));
+}
+
+#[test]
+fn messages_and_tools_stand_in_place_of_a_prompt() {
+    let tool = json!({"type": "function", "function": {"name": "look"}});
+    let talk = json!([{"role": "system", "content": "short"}, {"role": "user", "content": "hi"}]);
+    let request = |extra: Value| {
+        let mut request = json!({"action": "generate_text", "model": "m", "messages": talk.clone()});
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        call(Profile::Suite, &request).operation
+    };
+    let Ok(Operation::GenerateText(args)) = request(json!({"tools": [tool.clone()], "tool_choice": "required"})) else {
+        panic!("messages and tools are read");
+    };
+    let Prompt::Chat(messages) = &args.spec.prompt else { panic!("{:?}", args.spec.prompt) };
+    assert_eq!((messages.len(), messages[1].content.as_str()), (2, "hi"));
+    assert_eq!(args.spec.tools.unwrap().choice, ToolChoice::Required);
+    for (extra, argument) in [
+        (json!({"prompt": "x"}), "prompt"),
+        (json!({"system_prompt": "x"}), "system_prompt"),
+        (json!({"raw": true}), "raw"),
+        (json!({"tools": [tool.clone()], "json": true}), "tools"),
+        (json!({"messages": null, "prompt": "x", "raw": true, "tools": [tool]}), "tools"),
+        (json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "messages[0].content[0]"),
+    ] {
+        let refusal = request(extra.clone()).expect_err(&extra.to_string());
+        assert_eq!(refusal.details["argument"], argument, "{extra}");
+    }
 }

@@ -132,7 +132,7 @@ fn prompts_that_cannot_be_answered() {
             end => panic!("{end:?}"),
         }
     }
-    for prompt in [Prompt::Raw(String::new()), Prompt::Chat(Vec::new())] {
+    for prompt in [Prompt::Raw(String::new()), Prompt::Chat(Vec::new()), Prompt::Tokens(Vec::new())] {
         let answer = host.generate(&GenerateSpec { prompt, ..ask("", 8) });
         assert_eq!(answer.end, End::Failed(GenerateFailure::EmptyPrompt));
     }
@@ -187,6 +187,16 @@ fn a_template_can_be_replaced_and_can_refuse() {
     let rendered = host.generate(&ask("Hello", 8));
     let raw = host.generate(&raw);
     assert_eq!((rendered.prompt_tokens, rendered.text), (raw.prompt_tokens, raw.text));
+}
+
+#[test]
+fn tokens_are_taken_as_they_stand_when_the_vocabulary_has_them() {
+    let mut host = host();
+    let ids = GenerateSpec { prompt: Prompt::Tokens(vec![70, 71, 72]), ..ask("", 4) };
+    assert_eq!(host.generate(&ids).prompt_tokens, 3, "nothing is put in front");
+    let strange = GenerateSpec { prompt: Prompt::Tokens(vec![70, 4_000_000_000]), ..ask("", 4) };
+    let End::Failed(GenerateFailure::Unsupported { message }) = host.generate(&strange).end else { panic!("refused") };
+    assert!(message.starts_with("the prompt has the token 4000000000, "), "{message}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! OpenAI's parameters: read, accepted because they change nothing here, or refused by name. None is ignored silently.
 
 use mms_protocol::args::Args;
-use mms_protocol::call::{MAX_NAME_BYTES, MAX_TIMEOUT_MS, MAX_TOKENS, read_sampling, read_stop};
+use mms_protocol::call::{MAX_NAME_BYTES, MAX_TIMEOUT_MS, MAX_TOKENS};
 use mms_protocol::generate::GenerateSpec;
 use mms_protocol::generate::Prompt;
+use mms_protocol::params::{read_sampling, read_stop};
 use mms_protocol::{ErrorCode, GenerateArgs, ModelChoice, Refusal};
 use serde_json::{Map, Value};
 
