@@ -187,6 +187,7 @@ impl Manager {
             spec: args.spec,
             conversation_id: args.conversation_id,
             timeout: args.timeout_ms.map(Duration::from_millis),
+            keep_alive: args.keep_alive,
             arrived,
             events,
             accepted,
@@ -205,7 +206,9 @@ impl Manager {
         let EmbedSpec { inputs, dimensions } = args.spec;
         let mut whole =
             Embedding { model_id: model, vectors: Vec::with_capacity(inputs.len()), prompt_tokens: 0, total_ms: 0.0 };
-        for inputs in parts(inputs) {
+        let parts = parts(inputs);
+        let last = parts.len().saturating_sub(1);
+        for (part, inputs) in parts.into_iter().enumerate() {
             let mut guard = self.guard();
             let (reply, answer) = oneshot::channel();
             self.send(Message::Embed(Box::new(EmbedOrder {
@@ -213,6 +216,8 @@ impl Manager {
                 model: whole.model_id.clone(),
                 spec: EmbedSpec { inputs, dimensions },
                 timeout: args.timeout_ms.map(Duration::from_millis),
+                // It counts from the end of the work, which the earlier parts are not.
+                keep_alive: args.keep_alive.filter(|_| part == last),
                 arrived,
                 reply,
             })))?;
@@ -300,7 +305,14 @@ impl Manager {
         };
         let mut guard = self.guard();
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Load { request: guard.request, model: view.model_id.clone(), cpu_only, reply })?;
+        self.send(Message::Load {
+            request: guard.request,
+            model: view.model_id.clone(),
+            cpu_only,
+            timeout: args.timeout_ms.map(Duration::from_millis),
+            keep_alive: args.keep_alive,
+            reply,
+        })?;
         let loaded = answer.await.map_err(|_| task_gone())?;
         guard.disarm();
         loaded

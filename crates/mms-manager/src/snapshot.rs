@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use mms_protocol::view::{MemoryView, ModelState, ModelView};
 use mms_protocol::worker::LoadedInfo;
 
-use crate::catalogue::{IdleUnload, ModelEntry};
+use crate::catalogue::ModelEntry;
 use crate::lifecycle::Shown;
 use crate::routing::{Candidate, Routing};
 
@@ -80,28 +80,18 @@ pub(crate) struct WorkerFacts {
 }
 
 /// Joins what the catalogue, the lifecycle and the worker say about a model.
-pub(crate) fn view(
-    entry: &ModelEntry,
-    shown: &Shown,
-    worker: Option<&WorkerFacts>,
-    idle_default: Option<std::time::Duration>,
-    clock: &Clock,
-) -> ModelView {
+pub(crate) fn view(entry: &ModelEntry, shown: &Shown, worker: Option<&WorkerFacts>, clock: &Clock) -> ModelView {
     let header = entry.header.as_deref();
     let info = worker.and_then(|worker| worker.info.as_ref());
-    let idle = match entry.idle_unload {
-        None => idle_default,
-        Some(IdleUnload::Never) => None,
-        Some(IdleUnload::After(after)) => Some(after),
-    };
+    let progress = shown.progress;
     ModelView {
         model_id: entry.id.clone(),
         model_path: entry.path.display().to_string(),
         status: shown.state,
         message: shown.message.clone(),
-        load_fraction: shown.load_fraction,
-        load_elapsed_s: None,
-        load_remaining_s: None,
+        load_fraction: progress.map(|progress| progress.fraction),
+        load_elapsed_s: progress.map(|progress| progress.elapsed.as_secs_f64()),
+        load_remaining_s: progress.and_then(|progress| progress.remaining).map(|remaining| remaining.as_secs_f64()),
         architecture: header.and_then(|header| header.architecture.clone()).unwrap_or_default(),
         parameters: header.map_or(0, |header| header.parameters),
         quantization: header.map(|header| header.quantization.clone()).unwrap_or_default(),
@@ -122,7 +112,8 @@ pub(crate) fn view(
         priority: entry.priority.as_str().to_owned(),
         pinned: entry.pinned,
         builtin: entry.is_builtin(),
-        idle_unload_s: idle.filter(|_| !entry.pinned).map(|after| after.as_secs()),
+        idle_unload_s: shown.idle_unload.map(|after| after.as_secs_f64().ceil() as u64),
+        expires_at: shown.expires.map(|at| clock.epoch(at)),
         last_used: shown.last_used.map(|at| clock.epoch(at)),
         active_requests: shown.active,
         queued_requests: shown.queued,

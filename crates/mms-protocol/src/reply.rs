@@ -229,6 +229,7 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
     }));
     entry.extend(into_map(json!({
         "idle_unload_s": model.idle_unload_s,
+        "expires_at": model.expires_at,
         "load_fraction": model.load_fraction,
         "load_elapsed_s": model.load_elapsed_s,
         "load_remaining_s": model.load_remaining_s,

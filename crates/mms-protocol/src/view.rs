@@ -101,6 +101,8 @@ pub struct ModelView {
     pub builtin: bool,
     /// Seconds of idleness after which it is unloaded; `None`: never.
     pub idle_unload_s: Option<u64>,
+    /// Epoch seconds at which it is unloaded if nobody asks for it until then; `None`: not resident, busy, or never.
+    pub expires_at: Option<f64>,
     /// Epoch seconds of the last request.
     pub last_used: Option<f64>,
     /// Requests running in the worker.

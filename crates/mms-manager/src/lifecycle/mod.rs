@@ -21,6 +21,7 @@ mod admission;
 mod catalogue;
 mod memory;
 mod model;
+mod progress;
 mod refusals;
 mod requests;
 mod shutdown;
@@ -33,14 +34,17 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use mms_protocol::KeepAlive;
 use mms_protocol::Refusal;
 use mms_protocol::generate::{FinishReason, Logprob, Timings, ToolCall, Usage};
 use mms_protocol::worker::{GenerateFailure, RequestId};
 
+use crate::catalogue::Priority;
 use crate::config::Limits;
 use model::{Model, Request};
 
 pub use memory::Memory;
+pub use progress::Progress;
 pub use refusals::CONSTRAINT;
 pub use view::Shown;
 
@@ -60,6 +64,8 @@ pub struct Facts {
     pub slots: u32,
     /// Never unloaded for idleness or for another model.
     pub pinned: bool,
+    /// How much it is wanted in memory.
+    pub priority: Priority,
     /// Idleness after which it is unloaded; `None`: never.
     pub idle_unload: Option<Duration>,
     /// Why it cannot be loaded.
@@ -77,6 +83,8 @@ pub struct Ask {
     pub model: String,
     /// It ends with a timeout then.
     pub deadline: Instant,
+    /// How long the model stays resident without a request from now on; `None`: as before.
+    pub keep_alive: Option<KeepAlive>,
 }
 
 /// What happened.

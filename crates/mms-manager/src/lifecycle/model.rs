@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use mms_protocol::KeepAlive;
 use mms_protocol::worker::RequestId;
 
+use super::progress::Progress;
 use super::{Facts, WorkerId};
 
 /// Failures in a row after which a model is quarantined.
@@ -27,6 +29,10 @@ pub(super) struct Model {
     /// Set by the failure that was one too many, until the model enters [`Phase::Quarantined`].
     pub(super) sentence: Option<(Instant, String)>,
     pub(super) last_used: Option<Instant>,
+    /// The last keep-alive that was given; holds until it is unloaded.
+    pub(super) keep_alive: Option<KeepAlive>,
+    /// What its last load took.
+    pub(super) last_load: Option<Duration>,
     /// Running mean of the time that a generation takes in the worker.
     pub(super) service: Option<Duration>,
 }
@@ -109,6 +115,7 @@ pub(super) struct Request {
     /// Its worker died once.
     pub(super) retried: bool,
     pub(super) started: bool,
+    pub(super) keep_alive: Option<KeepAlive>,
 }
 
 impl Process {
@@ -129,6 +136,8 @@ impl Model {
             failures: 0,
             sentence: None,
             last_used: None,
+            keep_alive: None,
+            last_load: None,
             service: None,
         }
     }
@@ -171,6 +180,34 @@ impl Model {
         self.process().map_or(0.0, Process::held_mb)
     }
 
+    /// Idleness after which it is unloaded; `None`: never.
+    pub(super) fn idle_unload(&self) -> Option<Duration> {
+        match self.keep_alive {
+            _ if self.facts.pinned => None,
+            None => self.facts.idle_unload,
+            Some(KeepAlive::Forever) => None,
+            Some(KeepAlive::For(time)) => Some(time),
+        }
+    }
+
+    /// When it is unloaded if nobody asks for it until then.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Ready { idle_since, .. } if self.is_idle() => idle_since.checked_add(self.idle_unload()?),
+            _ => None,
+        }
+    }
+
+    /// Its load under way.
+    pub(super) fn progress(&self, now: Instant) -> Option<Progress> {
+        match &self.phase {
+            Phase::Loading { fraction, since, .. } => {
+                Some(Progress::of(*fraction, now.saturating_duration_since(*since), self.last_load))
+            }
+            _ => None,
+        }
+    }
+
     /// Somebody waits for it.
     pub(super) fn is_wanted(&self) -> bool {
         !self.queue.is_empty() || !self.loaders.is_empty()
@@ -195,10 +232,11 @@ impl Model {
     }
 
     /// When it may be worth asking again, if the queue is full.
-    pub(super) fn retry_after(&self) -> Duration {
+    pub(super) fn retry_after(&self, now: Instant) -> Duration {
+        let loading = self.progress(now).and_then(|progress| progress.remaining).unwrap_or_default();
         let rounds = self.queue.len().div_ceil(self.facts.slots.max(1) as usize) as u32;
         let each = self.service.unwrap_or(Duration::from_secs(1));
-        each.saturating_mul(rounds).clamp(Duration::from_millis(100), Duration::from_secs(60))
+        (loading + each.saturating_mul(rounds)).clamp(Duration::from_millis(100), Duration::from_secs(60))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The texts of refusals: what happened, on what, why, and what to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mms_protocol::reply::mb;
 use mms_protocol::worker::{GenerateFailure, RequestId};
@@ -47,9 +47,9 @@ pub(super) fn quarantined(id: &str, why: &str, failures: u32, left: Duration) ->
         .with("retry_after_ms", left.as_millis() as u64)
 }
 
-pub(super) fn queue_full(model: &Model) -> Refusal {
+pub(super) fn queue_full(model: &Model, now: Instant) -> Refusal {
     let waiting = model.queue.len() + model.loaders.len();
-    let after = model.retry_after().as_millis() as u64;
+    let after = model.retry_after(now).as_millis() as u64;
     let text = format!("{waiting} requests wait for {} already; ask again in {after} ms", model.facts.id);
     Refusal::new(ErrorCode::QueueFull, text)
         .with("model_id", model.facts.id.clone())
@@ -77,24 +77,41 @@ pub(super) fn insufficient(id: &str, needed: f64, budget: f64, free: f64, holder
 }
 
 /// `took`: the time that the request had.
-pub(super) fn timeout(model: &Model, request: RequestId, took: Duration) -> Refusal {
+pub(super) fn timeout(model: &Model, request: RequestId, took: Duration, now: Instant) -> Refusal {
     let id = &model.facts.id;
+    let running = model.active().is_some_and(|active| active.contains_key(&request));
     let ahead = model.queue.iter().position(|&waiting| waiting == request);
+    let progress = model.progress(now);
     let (phase, detail) = match (&model.phase, ahead) {
+        _ if running => ("generating", format!("{id} was generating")),
         (Phase::Queued, _) => ("queued", format!("waiting for memory to load {id}")),
-        (Phase::Loading { fraction, .. }, _) => ("loading", format!("loading {id} ({:.0} %)", fraction * 100.0)),
+        (Phase::Loading { .. }, _) => {
+            let how_far = progress.map_or_else(String::new, |progress| progress.text());
+            ("loading", format!("loading {id} ({how_far})"))
+        }
         (Phase::Draining { .. } | Phase::Ending { .. }, None) => ("unloading", format!("ending the worker of {id}")),
         (_, Some(ahead)) => ("queued", format!("waiting in the queue of {id} behind {ahead} others")),
         (_, None) => ("generating", format!("{id} was generating")),
     };
-    let (phase, detail) = match model.active().is_some_and(|active| active.contains_key(&request)) {
-        true => ("generating", format!("{id} was generating")),
-        false => (phase, detail),
+    let refusal =
+        Refusal::new(ErrorCode::Timeout, format!("the time of {} ms was up while {detail}", took.as_millis()))
+            .with("model_id", id.clone())
+            .with("phase", phase)
+            .with("timeout_ms", took.as_millis() as u64);
+    let Some(progress) = progress else {
+        let waits = phase == "queued";
+        return if waits { refusal.with("retry_after_ms", model.retry_after(now).as_millis() as u64) } else { refusal };
     };
-    Refusal::new(ErrorCode::Timeout, format!("the time of {} ms was up while {detail}", took.as_millis()))
-        .with("model_id", id.clone())
-        .with("phase", phase)
-        .with("timeout_ms", took.as_millis() as u64)
+    let round = |seconds: f64| (seconds * 10.0).round() / 10.0;
+    let refusal = refusal
+        .with("load_percent", (progress.fraction * 100.0).round() as u64)
+        .with("load_fraction", round(f64::from(progress.fraction) * 100.0) / 100.0)
+        .with("load_elapsed_s", round(progress.elapsed.as_secs_f64()))
+        .with("retry_after_ms", model.retry_after(now).as_millis() as u64);
+    match progress.remaining {
+        Some(remaining) => refusal.with("load_remaining_s", round(remaining.as_secs_f64())),
+        None => refusal,
+    }
 }
 
 pub(super) fn died(id: &str, reason: &str) -> Refusal {

@@ -13,7 +13,7 @@ impl Lifecycle {
         let Some(id) = self.accept(now, &ask) else { return };
         let Some(model) = self.models.get_mut(&id) else { return };
         if model.queue.len() >= self.limits.queue_per_model {
-            let refusal = refusals::queue_full(model);
+            let refusal = refusals::queue_full(model, now);
             return self.end(ask.request, Effect::Refused(ask.request, refusal));
         }
         model.queue.push_back(ask.request);
@@ -36,7 +36,7 @@ impl Lifecycle {
             return self.end(ask.request, Effect::Loaded(ask.request));
         }
         if model.loaders.len() >= self.limits.queue_per_model {
-            let refusal = refusals::queue_full(model);
+            let refusal = refusals::queue_full(model, now);
             return self.end(ask.request, Effect::Refused(ask.request, refusal));
         }
         model.loaders.push(ask.request);
@@ -83,7 +83,7 @@ impl Lifecycle {
         let id = found.model.clone();
         let took = found.deadline.saturating_duration_since(found.arrived);
         let refusal = match self.models.get(&id) {
-            Some(model) => refusals::timeout(model, request, took),
+            Some(model) => refusals::timeout(model, request, took, now),
             None => refusals::not_found(&id),
         };
         self.release(now, &id, request);
@@ -132,7 +132,12 @@ impl Lifecycle {
             }
         });
         match checked {
-            Ok(()) => Some(ask.model.clone()),
+            Ok(()) => {
+                if let Some(model) = self.models.get_mut(&ask.model) {
+                    model.keep_alive = ask.keep_alive.or(model.keep_alive);
+                }
+                Some(ask.model.clone())
+            }
             Err(refusal) => {
                 self.drop_request(ask.request);
                 self.effects.push(Effect::Refused(ask.request, refusal));
@@ -148,8 +153,14 @@ impl Lifecycle {
         if !self.models.get(&ask.model).is_some_and(|model| model.listed) {
             return Err(refusals::not_found(&ask.model));
         }
-        let request =
-            Request { model: ask.model.clone(), arrived: now, deadline: ask.deadline, retried: false, started: false };
+        let request = Request {
+            model: ask.model.clone(),
+            arrived: now,
+            deadline: ask.deadline,
+            retried: false,
+            started: false,
+            keep_alive: ask.keep_alive,
+        };
         self.deadlines.insert((ask.deadline, ask.request));
         self.requests.insert(ask.request, request);
         self.changed.insert(ask.model.clone());
@@ -189,11 +200,20 @@ impl Lifecycle {
         let Some(model) = self.models.get_mut(id) else { return };
         let Phase::Ready { process, slots, active, .. } = &mut model.phase else { return };
         let room = if everything { usize::MAX } else { 2 * *slots as usize };
+        let mut late = Vec::new();
         while active.len() < room {
             let Some(request) = model.queue.pop_front() else { break };
+            if self.requests.get(&request).is_some_and(|known| known.deadline <= now) {
+                late.push(request);
+                continue;
+            }
             active.insert(request, Running { since: now, spoke: false, cancelled: None });
             self.effects.push(Effect::Dispatch { worker: process.worker, request });
             self.changed.insert(id.to_owned());
+        }
+        // Their time was up while they waited.
+        for request in late {
+            self.time_out(now, request);
         }
     }
 

@@ -56,9 +56,8 @@ impl Lifecycle {
                 let long = (*since + limits.load_timeout, Due::LoadTooLong);
                 Some(if hung.0 <= long.0 { hung } else { long })
             }
-            Phase::Ready { process, active, idle_since, .. } => {
-                let idle = model.facts.idle_unload.filter(|_| model.is_idle() && !model.facts.pinned);
-                let idle = idle.and_then(|after| idle_since.checked_add(after)).map(|at| (at, Due::Idle));
+            Phase::Ready { process, active, .. } => {
+                let idle = model.expires().map(|at| (at, Due::Idle));
                 let hung = (process.heard + limits.heartbeat_timeout, Due::Hung);
                 let ignored = first_ignored(active, limits.heartbeat_timeout);
                 [Some(hung), idle, ignored].into_iter().flatten().min_by_key(|&(at, _)| at)

@@ -1,11 +1,12 @@
 //! What can be seen of a model from outside.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mms_protocol::view::ModelState;
 
 use super::model::{Phase, Process};
+use super::progress::Progress;
 use super::{Lifecycle, WorkerId};
 
 /// What can be seen of a model from outside.
@@ -15,8 +16,12 @@ pub struct Shown {
     pub state: ModelState,
     /// Why, for a person; else empty.
     pub message: String,
-    /// 0 to 1 while loading.
-    pub load_fraction: Option<f32>,
+    /// How far its load is, while loading.
+    pub progress: Option<Progress>,
+    /// Idleness after which it is unloaded; `None`: never.
+    pub idle_unload: Option<Duration>,
+    /// When it is unloaded if nobody asks for it until then; `None`: not resident, busy, or never.
+    pub expires: Option<Instant>,
     /// What its process was measured to hold, MiB.
     pub measured_mb: Option<f64>,
     /// What it holds or has reserved, MiB.
@@ -33,31 +38,35 @@ pub struct Shown {
 
 impl Lifecycle {
     /// What can be seen of the model now. `None`: there is no such model.
-    pub fn shown(&self, id: &str) -> Option<Shown> {
+    pub fn shown(&self, now: Instant, id: &str) -> Option<Shown> {
         let model = self.models.get(id)?;
         let process = model.process();
-        let (state, message, load_fraction) = match &model.phase {
-            Phase::Available => (ModelState::AvailableNotLoaded, String::new(), None),
-            Phase::Queued => (ModelState::Queued, "waits for memory".to_owned(), None),
-            Phase::Loading { fraction, .. } => {
-                (ModelState::Loading, format!("loading, {:.0} %", fraction * 100.0), Some(*fraction))
-            }
-            Phase::Ready { .. } => (ModelState::Loaded, String::new(), None),
+        let progress = model.progress(now);
+        let (state, message) = match &model.phase {
+            Phase::Available => (ModelState::AvailableNotLoaded, String::new()),
+            Phase::Queued => (ModelState::Queued, "waits for memory".to_owned()),
+            Phase::Loading { .. } => (
+                ModelState::Loading,
+                progress.map_or_else(String::new, |progress| format!("loading, {}", progress.text())),
+            ),
+            Phase::Ready { .. } => (ModelState::Loaded, String::new()),
             Phase::Draining { active, .. } => {
-                (ModelState::Draining, format!("ends after {} more answers", active.len()), None)
+                (ModelState::Draining, format!("ends after {} more answers", active.len()))
             }
-            Phase::Ending { .. } => (ModelState::Draining, "its worker is ending".to_owned(), None),
+            Phase::Ending { .. } => (ModelState::Draining, "its worker is ending".to_owned()),
             Phase::Quarantined { why, .. } => {
                 let text = format!("failed {} times in a row, tried again later: {why}", model.failures);
-                (ModelState::Quarantined, text, None)
+                (ModelState::Quarantined, text)
             }
-            Phase::Broken => (ModelState::Broken, model.facts.broken.clone().unwrap_or_default(), None),
+            Phase::Broken => (ModelState::Broken, model.facts.broken.clone().unwrap_or_default()),
         };
         let active = model.active().map_or(0, |active| active.values().filter(|r| r.cancelled.is_none()).count());
         Some(Shown {
             state,
             message,
-            load_fraction,
+            progress,
+            idle_unload: model.idle_unload(),
+            expires: model.expires(),
             measured_mb: process.and_then(|process| process.measured_mb),
             held_mb: process.map_or(0.0, Process::held_mb),
             active: active as u32,

@@ -15,7 +15,12 @@ impl Lifecycle {
             process.heard = now;
         }
         match input {
-            WorkerInput::Alive => {}
+            WorkerInput::Alive => {
+                // The seconds of its load are part of its view.
+                if matches!(model.phase, Phase::Loading { .. }) {
+                    self.changed.insert(id);
+                }
+            }
             WorkerInput::Progress(reached) => {
                 if let Phase::Loading { fraction, .. } = &mut model.phase {
                     *fraction = reached.clamp(0.0, 1.0);
@@ -37,7 +42,8 @@ impl Lifecycle {
 
     fn on_loaded(&mut self, now: Instant, id: &str, slots: u32, measured_mb: Option<f64>) {
         let Some(model) = self.models.get_mut(id) else { return };
-        let Phase::Loading { process, .. } = &mut model.phase else { return };
+        let Phase::Loading { process, since, .. } = &mut model.phase else { return };
+        model.last_load = Some(now.saturating_duration_since(*since));
         let process = Process { measured_mb, ..process.clone() };
         self.effects.push(Effect::Note(Note::Loaded { model: id.to_owned(), worker: process.worker }));
         model.phase = Phase::Ready { process, slots: slots.max(1), active: Active::new(), idle_since: now };
@@ -222,7 +228,16 @@ impl Lifecycle {
                 model.phase = other;
             }
         }
+        self.renew_keep_alive(id);
         self.settle(id);
+    }
+
+    /// What was given for the model ends with its residence, except by those who still wait for the next one.
+    fn renew_keep_alive(&mut self, id: &str) {
+        let Some(model) = self.models.get_mut(id) else { return };
+        let waiting = model.queue.iter().chain(&model.loaders);
+        let given = waiting.filter_map(|request| Some((request, self.requests.get(request)?.keep_alive?)));
+        model.keep_alive = given.max_by_key(|&(&request, _)| request).map(|(_, given)| given);
     }
 
     /// The worker died without a word while loading: whoever has not been through this before waits for another try.

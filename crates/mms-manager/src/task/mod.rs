@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mms_protocol::KeepAlive;
 use mms_protocol::generate::{EmbedSpec, GenerateSpec};
 use mms_protocol::view::{DeviceMemory, Embedding, MemoryView, ModelView};
 use mms_protocol::worker::RequestId;
@@ -38,6 +39,8 @@ pub(crate) enum Message {
         request: RequestId,
         model: String,
         cpu_only: bool,
+        timeout: Option<Duration>,
+        keep_alive: Option<KeepAlive>,
         reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>>,
     },
     Unload {
@@ -61,6 +64,7 @@ pub(crate) struct GenerateOrder {
     pub(crate) spec: GenerateSpec,
     pub(crate) conversation_id: Option<String>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) keep_alive: Option<KeepAlive>,
     pub(crate) arrived: Instant,
     /// Unbounded, so that a slow reader holds up nobody; what can pile up in it is bounded by the request's `max_tokens`.
     pub(crate) events: mpsc::UnboundedSender<GenerateEvent>,
@@ -74,6 +78,7 @@ pub(crate) struct EmbedOrder {
     pub(crate) model: String,
     pub(crate) spec: EmbedSpec,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) keep_alive: Option<KeepAlive>,
     pub(crate) arrived: Instant,
     pub(crate) reply: oneshot::Sender<Result<Embedding, Refusal>>,
 }
@@ -217,7 +222,8 @@ impl Task {
             Message::Generate(order) => {
                 let limit = self.config.limits.request_timeout;
                 let deadline = order.arrived + order.timeout.unwrap_or(limit);
-                let ask = Ask { request: order.request, model: order.model.clone(), deadline };
+                let (model, keep_alive) = (order.model.clone(), order.keep_alive);
+                let ask = Ask { request: order.request, model, deadline, keep_alive };
                 let request = self.clients.add_generation(*order);
                 self.look_before_loading(&ask.model);
                 self.decide(Input::Generate(ask));
@@ -226,12 +232,13 @@ impl Task {
             Message::Embed(order) => {
                 let limit = self.config.limits.request_timeout;
                 let deadline = order.arrived + order.timeout.unwrap_or(limit);
-                let ask = Ask { request: order.request, model: order.model.clone(), deadline };
+                let (model, keep_alive) = (order.model.clone(), order.keep_alive);
+                let ask = Ask { request: order.request, model, deadline, keep_alive };
                 self.clients.add_embedding(order);
                 self.look_before_loading(&ask.model);
                 self.decide(Input::Generate(ask));
             }
-            Message::Load { request, model, cpu_only, reply } => {
+            Message::Load { request, model, cpu_only, timeout, keep_alive, reply } => {
                 if cpu_only {
                     self.cpu_only.insert(model.clone());
                 } else {
@@ -239,11 +246,12 @@ impl Task {
                 }
                 self.clients.add_load(request, model.clone(), reply);
                 self.look_before_loading(&model);
-                self.decide(Input::Load(self.ask(request, model)));
+                let ask = Ask { keep_alive, ..self.ask(request, model, timeout) };
+                self.decide(Input::Load(ask));
             }
             Message::Unload { request, model, reply } => {
                 self.clients.add_unload(request, model.clone(), reply);
-                self.decide(Input::Unload(self.ask(request, model)));
+                self.decide(Input::Unload(self.ask(request, model, None)));
             }
             Message::Cancel(request) => {
                 self.clients.forget(request);
@@ -255,8 +263,9 @@ impl Task {
         }
     }
 
-    fn ask(&self, request: RequestId, model: String) -> Ask {
-        Ask { request, model, deadline: Instant::now() + self.config.limits.request_timeout }
+    fn ask(&self, request: RequestId, model: String, timeout: Option<Duration>) -> Ask {
+        let deadline = Instant::now() + timeout.unwrap_or(self.config.limits.request_timeout);
+        Ask { request, model, deadline, keep_alive: None }
     }
 
     /// Loads what the configuration wants in memory from the start.
@@ -266,7 +275,7 @@ impl Task {
         for model in wanted {
             let request = self.last_request.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
             self.clients.add_preload(request, model.clone());
-            self.decide(Input::Load(self.ask(request, model)));
+            self.decide(Input::Load(self.ask(request, model, None)));
         }
     }
 
@@ -322,6 +331,7 @@ impl Task {
             estimated_mb: entry.estimate.total_mb(),
             slots: entry.settings.slots,
             pinned: entry.pinned,
+            priority: entry.priority,
             idle_unload: match entry.idle_unload {
                 None => self.config.idle_unload,
                 Some(IdleUnload::Never) => None,
@@ -334,7 +344,7 @@ impl Task {
 
     /// Memory is looked at when it matters: before a load, after the end of a worker, and while somebody waits for it.
     fn look_before_loading(&mut self, model: &str) {
-        if self.lifecycle.shown(model).is_some_and(|shown| shown.worker.is_none()) {
+        if self.lifecycle.shown(Instant::now(), model).is_some_and(|shown| shown.worker.is_none()) {
             self.look_at_memory();
         }
     }
@@ -356,15 +366,16 @@ impl Task {
         }
         let all = self.views.is_empty();
         let ids: Vec<String> = if all { self.entries.keys().cloned().collect() } else { changed.into_iter().collect() };
+        let now = Instant::now();
         for id in ids {
-            let (Some(shown), Some(entry)) = (self.lifecycle.shown(&id), self.entries.get(&id)) else {
+            let (Some(shown), Some(entry)) = (self.lifecycle.shown(now, &id), self.entries.get(&id)) else {
                 self.entries.remove(&id);
                 self.views.remove(&id);
                 continue;
             };
             let resident = shown.worker.and_then(|worker| self.workers.get(&worker));
             let (entry, worker) = (self.loaded_entry(entry), resident.map(|resident| &resident.facts));
-            let view = view(entry, &shown, worker, self.config.idle_unload, &self.clock);
+            let view = view(entry, &shown, worker, &self.clock);
             self.views.insert(id, Arc::new(view));
         }
         let ram = DeviceMemory {
@@ -399,7 +410,7 @@ impl Task {
         if entry.broken.is_none() {
             return entry;
         }
-        let worker = self.lifecycle.shown(&entry.id).and_then(|shown| shown.worker);
+        let worker = self.lifecycle.shown(Instant::now(), &entry.id).and_then(|shown| shown.worker);
         worker.and_then(|worker| self.workers.get(&worker)).map_or(entry, |resident| &resident.entry)
     }
 

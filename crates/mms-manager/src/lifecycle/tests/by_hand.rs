@@ -1,30 +1,11 @@
 //! The rules one by one.
 
-use std::time::Duration;
-
 use mms_protocol::ErrorCode;
 use mms_protocol::view::ModelState;
 use mms_protocol::worker::GenerateFailure;
 
-use super::world::{End, World, facts};
+use super::world::{End, World, facts, resident, seconds};
 use crate::lifecycle::{Facts, Note, WorkerInput};
-
-fn seconds(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-/// A world in which each of these models is resident, in this order.
-fn resident(models: impl IntoIterator<Item = Facts>) -> World {
-    let models: Vec<Facts> = models.into_iter().collect();
-    let mut world = World::new(models.clone());
-    for facts in models {
-        world.load(&facts.id);
-        let worker = world.worker(&facts.id);
-        world.loaded(worker);
-        world.pass(seconds(1));
-    }
-    world
-}
 
 #[test]
 fn requests_attach_to_one_load() {
@@ -59,7 +40,7 @@ fn the_worker_gets_twice_its_slots_and_the_queue_has_an_end() {
     world.leave(requests[0]);
     assert!(world.workers[&world.worker("a")].inside[&requests[0]], "the worker is told at once");
     world.leave(requests[5]);
-    assert_eq!(world.lifecycle.shown("a").unwrap().queued, 3);
+    assert_eq!(world.lifecycle.shown(world.now, "a").unwrap().queued, 3);
 }
 
 #[test]
@@ -319,7 +300,7 @@ fn a_replaced_file_is_loaded_afresh_and_a_removed_or_broken_one_serves_to_the_en
         world.gone(worker);
     }
     assert_eq!((world.state("a"), world.state("c")), (ModelState::Loading, ModelState::Broken));
-    assert!(world.lifecycle.shown("b").is_none() && world.open.contains_key(&after));
+    assert!(world.lifecycle.shown(world.now, "b").is_none() && world.open.contains_key(&after));
     let broken = world.generate("c");
     assert_eq!(world.code(broken), ErrorCode::ModelBroken);
 }

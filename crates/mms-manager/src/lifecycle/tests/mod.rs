@@ -2,4 +2,5 @@
 
 mod by_hand;
 mod random;
+mod residency;
 mod world;

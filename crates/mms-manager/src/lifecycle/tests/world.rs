@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use mms_protocol::generate::{FinishReason, Timings, ToolCall, Usage};
 use mms_protocol::view::ModelState;
 use mms_protocol::worker::{GenerateFailure, RequestId};
-use mms_protocol::{ErrorCode, Refusal};
+use mms_protocol::{ErrorCode, KeepAlive, Refusal};
 
+use crate::catalogue::Priority;
 use crate::config::Limits;
 use crate::lifecycle::{
     Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Said, Vectors, WorkerId, WorkerInput,
@@ -27,6 +28,8 @@ pub(super) struct World {
     pub(super) ended: BTreeMap<RequestId, End>,
     pub(super) notes: Vec<Note>,
     pub(super) draining: bool,
+    /// Given with every request.
+    pub(super) keep_alive: Option<KeepAlive>,
     last_request: RequestId,
 }
 
@@ -61,6 +64,7 @@ pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
         estimated_mb,
         slots: 1,
         pinned: false,
+        priority: Priority::Medium,
         idle_unload: None,
         broken: None,
         writing: false,
@@ -69,6 +73,23 @@ pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
 
 pub(super) fn limits() -> Limits {
     Limits { queue_per_model: 4, shutdown_grace: Duration::from_secs(3), ..Limits::default() }
+}
+
+pub(super) fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A world in which each of these models is resident, in this order.
+pub(super) fn resident(models: impl IntoIterator<Item = Facts>) -> World {
+    let models: Vec<Facts> = models.into_iter().collect();
+    let mut world = World::new(models.clone());
+    for facts in models {
+        world.load(&facts.id);
+        let worker = world.worker(&facts.id);
+        world.loaded(worker);
+        world.pass(seconds(1));
+    }
+    world
 }
 
 impl World {
@@ -85,6 +106,7 @@ impl World {
             ended: BTreeMap::new(),
             notes: Vec::new(),
             draining: false,
+            keep_alive: None,
             last_request: 0,
         };
         world.tell_catalogue();
@@ -104,7 +126,12 @@ impl World {
     fn ask(&mut self, model: &str, patience: Duration) -> Ask {
         self.last_request += 1;
         self.open.insert(self.last_request, model.to_owned());
-        Ask { request: self.last_request, model: model.to_owned(), deadline: self.now + patience }
+        Ask {
+            request: self.last_request,
+            model: model.to_owned(),
+            deadline: self.now + patience,
+            keep_alive: self.keep_alive,
+        }
     }
 
     pub(super) fn generate(&mut self, model: &str) -> RequestId {
@@ -118,7 +145,11 @@ impl World {
     }
 
     pub(super) fn load(&mut self, model: &str) -> RequestId {
-        let ask = self.ask(model, Duration::from_secs(100));
+        self.load_within(model, Duration::from_secs(100))
+    }
+
+    pub(super) fn load_within(&mut self, model: &str, patience: Duration) -> RequestId {
+        let ask = self.ask(model, patience);
         self.input(Input::Load(ask));
         self.last_request
     }
@@ -205,12 +236,12 @@ impl World {
     }
 
     pub(super) fn state(&self, model: &str) -> ModelState {
-        self.lifecycle.shown(model).unwrap().state
+        self.lifecycle.shown(self.now, model).unwrap().state
     }
 
     /// The one worker of a model.
     pub(super) fn worker(&self, model: &str) -> WorkerId {
-        self.lifecycle.shown(model).unwrap().worker.unwrap()
+        self.lifecycle.shown(self.now, model).unwrap().worker.unwrap()
     }
 
     pub(super) fn refusal(&self, request: RequestId) -> &Refusal {
@@ -288,7 +319,7 @@ impl World {
     /// What holds after every input.
     fn check(&self) {
         for id in self.facts.keys() {
-            let Some(shown) = self.lifecycle.shown(id) else { continue };
+            let Some(shown) = self.lifecycle.shown(self.now, id) else { continue };
             let worker = self.workers.iter().find(|(_, sim)| sim.model == *id).map(|(&worker, _)| worker);
             assert_eq!(shown.worker, worker, "{id} is {:?}", shown.state);
             assert_eq!(
