@@ -12,13 +12,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use mms_protocol::generate::{GenerateSpec, Sampling};
 use mms_protocol::worker::{GenerateFailure, Heartbeat, RequestId, ToHost, ToWorker};
 
 use crate::crowd::Crowd;
 use crate::load::Loaded;
+use crate::output::Event;
 use crate::plan::{Need, Pace, Share};
-use crate::prompts::{Prepared, Prompts, Ticket};
+use crate::prompts::{Prepared, Prompts, Request, Ticket};
 use crate::sampling::Candidates;
 use crate::slot::{Slot, count};
 use crate::sys::Batch;
@@ -52,12 +52,9 @@ pub(crate) struct Engine {
 struct Queued {
     id: RequestId,
     ticket: Ticket,
-    max_tokens: Option<u32>,
-    sampling: Sampling,
-    stop: Vec<String>,
     came: Instant,
-    /// `None`: its prompt is not prepared yet. Prompts are prepared in order, so that of the first in the queue comes first.
-    prompt: Option<Vec<LlamaToken>>,
+    /// `None`: it is not prepared yet. Requests are prepared in order, so that the first in the queue comes first.
+    request: Option<Request>,
 }
 
 /// Memory that each step reuses.
@@ -67,7 +64,7 @@ struct Scratch {
     shares: Vec<Share>,
     candidates: Candidates,
     piece: Vec<u8>,
-    text: String,
+    events: Vec<Event>,
 }
 
 /// The host sent something that has no place here.
@@ -85,7 +82,7 @@ impl Engine {
             shares: Vec::new(),
             candidates: Candidates::new(),
             piece: Vec::with_capacity(256),
-            text: String::new(),
+            events: Vec::new(),
         };
         let crowd = Crowd::new(loaded.context.most_threads());
         Self {
@@ -127,7 +124,7 @@ impl Engine {
 
     /// Takes everything that has come; waits when there is nothing to do. False: nothing can come any more.
     fn receive(&mut self) -> Result<bool, OutOfPlace> {
-        if !self.is_busy() && self.queue.front().is_none_or(|first| first.prompt.is_none()) {
+        if !self.is_busy() && self.queue.front().is_none_or(|first| first.request.is_none()) {
             match self.inbox.recv_timeout(IDLE_HEARTBEAT) {
                 Ok(incoming) => self.take(incoming)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -150,9 +147,8 @@ impl Engine {
         };
         match message {
             ToWorker::Generate { id, spec } => {
-                let GenerateSpec { prompt, max_tokens, sampling, stop, .. } = *spec;
-                let ticket = self.prompts.prepare(prompt);
-                self.queue.push_back(Queued { id, ticket, max_tokens, sampling, stop, came, prompt: None });
+                let ticket = self.prompts.prepare(spec);
+                self.queue.push_back(Queued { id, ticket, came, request: None });
             }
             ToWorker::Cancel { id } => self.cancel(id),
             ToWorker::Embed { id, .. } => {
@@ -167,15 +163,11 @@ impl Engine {
         Ok(())
     }
 
-    /// The prompt of a request that was cancelled meanwhile is of no use to anybody.
+    /// A request that was cancelled meanwhile is of no use to anybody.
     fn prepared(&mut self, prepared: Prepared) {
         let Some(index) = self.queue.iter().position(|queued| prepared.belongs_to(&queued.ticket)) else { return };
-        match prepared.tokens {
-            Ok(tokens) => {
-                let queued = &mut self.queue[index];
-                queued.prompt = Some(tokens);
-                queued.stop.extend(prepared.implied_stop);
-            }
+        match prepared.request {
+            Ok(request) => self.queue[index].request = Some(request),
             Err(failure) => {
                 if let Some(queued) = self.queue.remove(index) {
                     self.fail(queued.id, failure);

@@ -7,6 +7,8 @@ mod crowd;
 mod engine;
 mod load;
 mod logging;
+mod logprobs;
+mod output;
 mod plan;
 mod prompt;
 mod prompts;

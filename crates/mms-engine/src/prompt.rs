@@ -71,6 +71,19 @@ impl Prompter {
         Self { vocabulary, control_tokens, template, context_length, longest_token }
     }
 
+    /// Refuses token ids that the model does not have.
+    pub(crate) fn check_tokens(&self, ids: impl IntoIterator<Item = u32>) -> Result<(), GenerateFailure> {
+        let size = u32::try_from(self.vocabulary.n_tokens()).unwrap_or(0);
+        match ids.into_iter().find(|&id| id >= size) {
+            None => Ok(()),
+            Some(id) => {
+                let message =
+                    format!("logit_bias names token {id}, but the model's tokens are 0 to {}", size.saturating_sub(1));
+                Err(GenerateFailure::Constraint { message })
+            }
+        }
+    }
+
     /// The tokens of a prompt: at least one, and less than the context holds.
     pub(crate) fn tokens(&self, prompt: &Prompt) -> Result<Vec<LlamaToken>, GenerateFailure> {
         let mut tokens = Vec::new();

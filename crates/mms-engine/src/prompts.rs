@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 
 use llama_cpp_2::token::LlamaToken;
-use mms_protocol::generate::Prompt;
+use mms_protocol::generate::{GenerateSpec, Sampling};
 use mms_protocol::worker::GenerateFailure;
 
 use crate::prompt::Prompter;
@@ -28,17 +28,28 @@ pub(crate) struct Ticket(Arc<()>);
 
 #[derive(Debug)]
 struct Order {
-    prompt: Prompt,
+    spec: Box<GenerateSpec>,
     wanted: Weak<()>,
 }
 
-/// A prompt as the engine needs it.
+/// What has become of an order.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     wanted: Weak<()>,
-    pub(crate) tokens: Result<Vec<LlamaToken>, GenerateFailure>,
-    /// A stop string that belongs to the form of the prompt.
-    pub(crate) implied_stop: Option<String>,
+    pub(crate) request: Result<Request, GenerateFailure>,
+}
+
+/// A request as the engine needs it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The prompt: at least one token, and less than the context holds.
+    pub(crate) tokens: Vec<LlamaToken>,
+    pub(crate) max_tokens: Option<u32>,
+    pub(crate) sampling: Sampling,
+    /// Those of the caller, and one that belongs to the form of the prompt.
+    pub(crate) stop: Vec<String>,
+    /// See [`GenerateSpec::logprobs`].
+    pub(crate) logprobs: Option<u32>,
 }
 
 impl Prepared {
@@ -57,10 +68,10 @@ impl Prompts {
         Ok(Self(orders))
     }
 
-    /// Its tokens will come as [`Incoming::Prepared`].
-    pub(crate) fn prepare(&self, prompt: Prompt) -> Ticket {
+    /// The request will come as [`Incoming::Prepared`].
+    pub(crate) fn prepare(&self, spec: Box<GenerateSpec>) -> Ticket {
         let ticket = Ticket(Arc::new(()));
-        if self.0.send(Order { prompt, wanted: Arc::downgrade(&ticket.0) }).is_err() {
+        if self.0.send(Order { spec, wanted: Arc::downgrade(&ticket.0) }).is_err() {
             tracing::error!("the thread that prepares prompts has ended; ending");
             exit_now(101);
         }
@@ -69,14 +80,21 @@ impl Prompts {
 }
 
 fn prepare_all(prompter: &Prompter, inbox: &Receiver<Order>, engine: &Sender<Incoming>) {
-    for Order { prompt, wanted } in inbox {
+    for Order { spec, wanted } in inbox {
         if wanted.strong_count() == 0 {
             continue;
         }
-        let tokens = prompter.tokens(&prompt);
-        let implied_stop = prompter.implied_stop(&prompt);
-        if engine.send(Incoming::Prepared(Prepared { wanted, tokens, implied_stop })).is_err() {
+        let request = request(prompter, *spec);
+        if engine.send(Incoming::Prepared(Prepared { wanted, request })).is_err() {
             return;
         }
     }
+}
+
+fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Request, GenerateFailure> {
+    prompter.check_tokens(spec.sampling.logit_bias.iter().map(|&(id, _)| id))?;
+    let tokens = prompter.tokens(&spec.prompt)?;
+    let mut stop = spec.stop;
+    stop.extend(prompter.implied_stop(&spec.prompt));
+    Ok(Request { tokens, max_tokens: spec.max_tokens, sampling: spec.sampling, stop, logprobs: spec.logprobs })
 }

@@ -15,10 +15,10 @@ use llama_cpp_2::token::LlamaToken;
 use mms_protocol::generate::{Timings, Usage};
 use mms_protocol::worker::RequestId;
 
+use crate::output::Output;
 use crate::plan::{Need, Share};
 use crate::sampling::Chooser;
 use crate::sys::Batch;
-use crate::text::TextStream;
 
 /// One sequence.
 #[derive(Debug, Default)]
@@ -49,7 +49,9 @@ pub(crate) struct Job {
     /// Place in the order of admission.
     pub(crate) order: u64,
     pub(crate) chooser: Chooser,
-    pub(crate) text: TextStream,
+    pub(crate) output: Output,
+    /// Log probabilities are wanted, and of so many of the likeliest tokens.
+    pub(crate) logprobs: Option<usize>,
     /// Tokens that may be generated.
     pub(crate) limit: usize,
     pub(crate) generated: usize,

@@ -4,30 +4,68 @@
 //! The stop string that is complete first ends the text; of several that are complete at the same byte, the longest. Bytes that
 //! are no UTF-8 become U+FFFD, and a character that is still incomplete at the end is dropped.
 
-/// One answer on its way out.
-#[derive(Debug)]
-pub(crate) struct TextStream {
-    stops: Vec<String>,
+/// Puts whole characters together from the bytes of tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Utf8 {
     /// The beginning of a character, at most 3 bytes.
     partial: Vec<u8>,
+}
+
+impl Utf8 {
+    /// A character has begun and is not complete.
+    pub(crate) fn is_amid(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// Appends to `out` the characters that `bytes` complete.
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut String) {
+        self.partial.extend_from_slice(bytes);
+        let mut rest = self.partial.as_slice();
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => {
+                    out.push_str(text);
+                    self.partial.clear();
+                    return;
+                }
+                Err(error) => {
+                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    out.push_str(std::str::from_utf8(valid).unwrap_or_default());
+                    let Some(bad) = error.error_len() else {
+                        let incomplete = self.partial.len() - after.len();
+                        self.partial.drain(..incomplete);
+                        return;
+                    };
+                    out.push(char::REPLACEMENT_CHARACTER);
+                    rest = &after[bad..];
+                }
+            }
+        }
+    }
+}
+
+/// Ends a text before the first of its stop strings.
+#[derive(Debug)]
+pub(crate) struct Stops {
+    stops: Vec<String>,
     /// Text that may be the beginning of a stop string.
     held: String,
     stopped: bool,
 }
 
-impl TextStream {
+impl Stops {
     /// Empty stop strings are ignored.
     pub(crate) fn new(stops: impl IntoIterator<Item = String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self { stops, partial: Vec::with_capacity(16), held: String::new(), stopped: false }
+        Self { stops, held: String::new(), stopped: false }
     }
 
-    /// Takes the bytes of the next token and appends to `out` what may leave. True: a stop string is complete, the text has ended.
-    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut String) -> bool {
+    /// Takes more of the text and appends to `out` what may leave. True: a stop string is complete, the text has ended.
+    pub(crate) fn push(&mut self, text: &str, out: &mut String) -> bool {
         if self.stopped {
             return true;
         }
-        self.decode(bytes);
+        self.held.push_str(text);
         if let Some(start) = self.first_stop() {
             out.push_str(&self.held[..start]);
             self.held.clear();
@@ -40,37 +78,10 @@ impl TextStream {
         false
     }
 
-    /// No more tokens: what was held back is no stop string after all.
+    /// The text goes no further: what was held back is no stop string after all.
     pub(crate) fn finish(&mut self, out: &mut String) {
         out.push_str(&self.held);
         self.held.clear();
-        self.partial.clear();
-    }
-
-    /// Moves whole characters of `partial` and `bytes` to `held`.
-    fn decode(&mut self, bytes: &[u8]) {
-        self.partial.extend_from_slice(bytes);
-        let mut rest = self.partial.as_slice();
-        loop {
-            match std::str::from_utf8(rest) {
-                Ok(text) => {
-                    self.held.push_str(text);
-                    self.partial.clear();
-                    return;
-                }
-                Err(error) => {
-                    let (valid, after) = rest.split_at(error.valid_up_to());
-                    self.held.push_str(std::str::from_utf8(valid).unwrap_or_default());
-                    let Some(bad) = error.error_len() else {
-                        let incomplete = self.partial.len() - after.len();
-                        self.partial.drain(..incomplete);
-                        return;
-                    };
-                    self.held.push(char::REPLACEMENT_CHARACTER);
-                    rest = &after[bad..];
-                }
-            }
-        }
     }
 
     /// Where the stop string begins that is complete first.
@@ -81,27 +92,31 @@ impl TextStream {
 
     /// Length of the longest end of `held` with which a stop string begins.
     fn possible_stop(&self) -> usize {
-        let held = self.held.as_bytes();
-        let longest = |stop: &String| {
-            let most = held.len().min(stop.len() - 1);
-            (1..=most).rev().find(|&n| held[held.len() - n..] == stop.as_bytes()[..n]).unwrap_or(0)
-        };
-        self.stops.iter().map(longest).max().unwrap_or(0)
+        self.stops.iter().map(|stop| possible_start(&self.held, stop)).max().unwrap_or(0)
     }
+}
+
+/// Length of the longest end of `text` that is a beginning of `word`, but not all of it.
+pub(crate) fn possible_start(text: &str, word: &str) -> usize {
+    let (text, word) = (text.as_bytes(), word.as_bytes());
+    let most = text.len().min(word.len().saturating_sub(1));
+    (1..=most).rev().find(|&n| text[text.len() - n..] == word[..n]).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::TextStream;
+    use super::{Stops, Utf8};
 
     /// Everything that comes out of `pieces`, checked piece by piece, and whether a stop string ended it.
     fn run(stops: &[String], pieces: &[&[u8]]) -> (String, bool) {
-        let mut stream = TextStream::new(stops.iter().cloned());
+        let (mut utf8, mut stream) = (Utf8::default(), Stops::new(stops.iter().cloned()));
         let mut all = String::new();
         for piece in pieces {
-            if stream.push(piece, &mut all) {
+            let mut text = String::new();
+            utf8.push(piece, &mut text);
+            if stream.push(&text, &mut all) {
                 return (all, true);
             }
         }
@@ -132,17 +147,17 @@ mod tests {
 
     #[test]
     fn held_text_does_not_leave_early() {
-        let mut stream = TextStream::new(["###".to_owned()]);
+        let mut stream = Stops::new(["###".to_owned()]);
         let mut out = String::new();
-        assert!(!stream.push(b"a##", &mut out));
+        assert!(!stream.push("a##", &mut out));
         assert_eq!(out, "a");
-        assert!(!stream.push(b"b", &mut out));
+        assert!(!stream.push("b", &mut out));
         assert_eq!(out, "a##b");
     }
 
     #[test]
     fn characters_leave_whole() {
-        let mut stream = TextStream::new([]);
+        let mut stream = Utf8::default();
         let mut out = String::new();
         for byte in "🙂".as_bytes().iter().take(3) {
             stream.push(&[*byte], &mut out);
@@ -150,8 +165,9 @@ mod tests {
         }
         stream.push(&[0x82], &mut out);
         assert_eq!(out, "🙂");
+        assert!(!stream.is_amid());
         stream.push(&[0xf0, 0x9f], &mut out);
-        stream.finish(&mut out);
+        assert!(stream.is_amid());
         assert_eq!(out, "🙂");
     }
 

@@ -109,11 +109,11 @@ pub enum ToHost {
     Text {
         /// The generation.
         id: RequestId,
-        /// What to append to the answer; not empty.
+        /// What to append to the answer; empty only when there are log probabilities to deliver without a text of their own.
         text: String,
         /// Tokens generated so far.
         tokens: u32,
-        /// The tokens since the last message, when asked for.
+        /// The tokens of this text, when asked for; those of a tool call are not among them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         logprobs: Vec<Logprob>,
     },

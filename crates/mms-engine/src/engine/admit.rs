@@ -6,24 +6,26 @@ use llama_cpp_2::token::LlamaToken;
 use mms_protocol::worker::{GenerateFailure, ToHost};
 
 use super::{Engine, Queued};
+use crate::output::Output;
+use crate::prompts::Request;
 use crate::reuse::{SlotView, choose};
 use crate::sampling::Chooser;
 use crate::slot::{Job, Slot, Work, count};
-use crate::text::TextStream;
 
 impl Engine {
     /// Gives free slots to the requests that have waited longest.
     pub(super) fn admit(&mut self) {
         while self.slots.iter().any(Slot::is_idle)
-            && let Some(prompt) = self.queue.front_mut().and_then(|first| first.prompt.take())
+            && let Some(request) = self.queue.front_mut().and_then(|first| first.request.take())
         {
             let Some(queued) = self.queue.pop_front() else { return };
-            self.assign(queued, prompt);
+            self.assign(&queued, request);
         }
     }
 
-    fn assign(&mut self, queued: Queued, prompt: Vec<LlamaToken>) {
-        let Queued { id, max_tokens, sampling, stop, came, .. } = queued;
+    fn assign(&mut self, queued: &Queued, request: Request) {
+        let &Queued { id, came, .. } = queued;
+        let Request { tokens: prompt, max_tokens, sampling, stop, logprobs } = request;
         let context_length = self.loaded.info.context_length;
         let Some((slot, kept)) = self.prepare_slot(&prompt) else {
             let message = "no slot is free although one was".to_owned();
@@ -37,7 +39,8 @@ impl Engine {
             id,
             order: self.admitted,
             chooser: Chooser::new(&sampling, self.loaded.model, &prompt, context_length),
-            text: TextStream::new(stop),
+            output: Output::new(stop),
+            logprobs: logprobs.map(|most| most as usize),
             limit: room.min(max_tokens.map_or(usize::MAX, |most| most as usize)),
             generated: 0,
             kept,

@@ -6,7 +6,10 @@ use mms_protocol::generate::FinishReason;
 use mms_protocol::worker::{GenerateFailure, ToHost};
 
 use super::Engine;
+use crate::logprobs::logprob;
+use crate::output::Event;
 use crate::plan::{Need, Share, plan};
+use crate::sampling::ChooseError;
 use crate::slot::{Work, count};
 use crate::sys::{DecodeError, preemptions};
 
@@ -33,7 +36,7 @@ impl Engine {
             Err(error) => {
                 tracing::error!(%error, tokens = self.scratch.batch.len(), "a batch failed; its requests end");
                 for share in &shares {
-                    self.drop_failed(share.slot, &error.to_string());
+                    self.drop_failed(share.slot, GenerateFailure::Engine { message: error.to_string() });
                 }
             }
         }
@@ -88,18 +91,22 @@ impl Engine {
             Work::Decoding { job, .. } => (job, false),
         };
         let scratch = &mut self.scratch;
-        let logits = self.loaded.context.logits(index);
-        let Some(token) = logits.and_then(|logits| job.chooser.choose(logits, &mut scratch.candidates)) else {
+        let Some(logits) = self.loaded.context.logits(index) else {
             self.slots[slot].work = Work::Prefilling(job);
-            self.drop_failed(slot, "the model gave no usable logits");
-            return;
+            return self.drop_failed(slot, ChooseError::NoLogits.into());
+        };
+        let token = match job.chooser.choose(logits, &mut scratch.candidates) {
+            Ok(token) => token,
+            Err(error) => {
+                self.slots[slot].work = Work::Prefilling(job);
+                return self.drop_failed(slot, error.into());
+            }
         };
         let now = Instant::now();
         if was_prefilling {
             job.first_token = Some(now);
         }
 
-        scratch.text.clear();
         let vocabulary = self.loaded.model.vocab();
         let finish = if vocabulary.is_eog(token) {
             Some(FinishReason::Stop)
@@ -107,7 +114,8 @@ impl Engine {
             job.generated += 1;
             scratch.piece.clear();
             vocabulary.token_to_piece_into(token, &mut scratch.piece, false, None);
-            if job.text.push(&scratch.piece, &mut scratch.text) {
+            let logprob = job.logprobs.map(|most| logprob(logits, token, most, &vocabulary));
+            if job.output.push(&scratch.piece, logprob, &mut scratch.events) {
                 Some(FinishReason::Stop)
             } else if job.generated >= job.limit {
                 Some(FinishReason::Length)
@@ -116,11 +124,13 @@ impl Engine {
             }
         };
         if finish.is_some() {
-            job.text.finish(&mut scratch.text);
+            job.output.finish(&mut scratch.events);
         }
-        if !scratch.text.is_empty() {
-            let text = scratch.text.clone();
-            self.outbox.send(ToHost::Text { id: job.id, text, tokens: count(job.generated), logprobs: Vec::new() });
+        let tokens = count(job.generated);
+        for event in scratch.events.drain(..) {
+            self.outbox.send(match event {
+                Event::Text { text, logprobs } => ToHost::Text { id: job.id, text, tokens, logprobs },
+            });
         }
         match finish {
             None => self.slots[slot].work = Work::Decoding { job, next: token },
@@ -131,11 +141,11 @@ impl Engine {
     }
 
     /// Ends the work of a slot whose sequence is in an unknown state.
-    fn drop_failed(&mut self, slot: usize, message: &str) {
+    fn drop_failed(&mut self, slot: usize, failure: GenerateFailure) {
         self.loaded.context.forget(slot, 0);
         self.slots[slot].cached.clear();
         if let Some(job) = self.slots[slot].take_job() {
-            self.fail(job.id, GenerateFailure::Engine { message: message.to_owned() });
+            self.fail(job.id, failure);
         }
     }
 }

@@ -3,4 +3,5 @@
 mod cancel;
 mod generate;
 mod life;
+mod sampling;
 mod support;

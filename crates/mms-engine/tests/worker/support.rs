@@ -8,7 +8,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mms_protocol::generate::{ChatMessage, FinishReason, GenerateSpec, Prompt, Role, Sampling, Timings, Usage};
+use mms_protocol::generate::{
+    ChatMessage, FinishReason, GenerateSpec, Logprob, Prompt, Role, Sampling, Timings, ToolCall, Usage,
+};
 use mms_protocol::worker::{
     EngineSettings, GenerateFailure, LoadSpec, LoadedInfo, PROTOCOL_VERSION, ToHost, ToWorker, WorkerHello,
 };
@@ -26,9 +28,21 @@ pub(crate) struct Host {
 pub(crate) struct Answer {
     pub(crate) text: String,
     pub(crate) pieces: Vec<String>,
+    pub(crate) logprobs: Vec<Logprob>,
+    pub(crate) calls: Vec<ToolCall>,
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_tokens: u32,
     pub(crate) end: End,
+}
+
+/// What has come so far of one generation.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Partial {
+    pieces: Vec<String>,
+    logprobs: Vec<Logprob>,
+    calls: Vec<ToolCall>,
+    prompt_tokens: u32,
+    cached_tokens: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -145,19 +159,24 @@ impl Host {
 
     /// Waits for the ends of the ids below `count`.
     pub(crate) fn collect(&mut self, count: usize) -> Vec<Answer> {
-        let mut partial: Vec<(Vec<String>, u32, u32)> = vec![(Vec::new(), 0, 0); count];
+        let mut partial: Vec<Partial> = vec![Partial::default(); count];
         let mut ends: Vec<Option<End>> = vec![None; count];
         let index = |id: u64| usize::try_from(id).expect("our id");
         while ends.iter().any(Option::is_none) {
             match self.next() {
                 ToHost::Started { id, prompt_tokens, cached_tokens } => {
-                    assert_eq!(partial[index(id)], (Vec::new(), 0, 0), "started twice");
-                    partial[index(id)] = (Vec::new(), prompt_tokens, cached_tokens);
+                    assert_eq!(partial[index(id)], Partial::default(), "started twice");
+                    partial[index(id)] = Partial { prompt_tokens, cached_tokens, ..Partial::default() };
                 }
-                ToHost::Text { id, text, tokens, .. } => {
-                    assert!(!text.is_empty() && tokens > 0);
+                ToHost::Text { id, text, tokens, logprobs } => {
+                    assert!((!text.is_empty() || !logprobs.is_empty()) && tokens > 0);
                     assert!(ends[index(id)].is_none(), "text after the end");
-                    partial[index(id)].0.push(text);
+                    partial[index(id)].pieces.push(text);
+                    partial[index(id)].logprobs.extend(logprobs);
+                }
+                ToHost::ToolCall { id, call, tokens } => {
+                    assert!(tokens > 0 && ends[index(id)].is_none());
+                    partial[index(id)].calls.push(call);
                 }
                 ToHost::Finished { id, reason, usage, timings } => {
                     assert!(ends[index(id)].is_none(), "ended twice");
@@ -172,9 +191,11 @@ impl Host {
         }
         let with_end = partial.into_iter().zip(ends);
         with_end
-            .map(|((pieces, prompt_tokens, cached_tokens), end)| Answer {
+            .map(|(Partial { pieces, logprobs, calls, prompt_tokens, cached_tokens }, end)| Answer {
                 text: pieces.concat(),
                 pieces,
+                logprobs,
+                calls,
                 prompt_tokens,
                 cached_tokens,
                 end: end.expect("all have ended"),
