@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod demo_model;
+mod random_model;
 mod run;
 mod server;
 mod tidy;
@@ -28,6 +29,8 @@ enum Task {
     Deny,
     /// The built-in model: train it, or score it through a running server
     DemoModel(demo_model::Args),
+    /// A model of a usual shape with random weights, for measuring
+    RandomModel(random_model::Args),
     /// Figures of the server against a bare libzmq server, in one run
     Bench(bench::Args),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::tidy(),
         Task::Deny => ci::deny(),
         Task::DemoModel(args) => demo_model::run(&args),
+        Task::RandomModel(args) => random_model::run(&args),
         Task::Bench(args) => bench::run(&args),
     };
     match done {
