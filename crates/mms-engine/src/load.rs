@@ -7,14 +7,17 @@ use std::time::Instant;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::VocabType;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
-use mms_protocol::worker::{DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, LoadSpec, LoadedInfo, ToHost};
+use mms_protocol::worker::{
+    DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, LoadSpec, LoadedInfo, LoraAdapter,
+};
+use serde::Serialize;
 
-use crate::logging::{Notes, start_notes, take_notes};
+use crate::logging::{Notes, start_notes, take_errors, take_notes};
 use crate::prompt::Prompter;
-use crate::sys::{Context, ContextOptions, continues_text};
-use crate::wire::Outbox;
+use crate::sys::{Adapter, Batch, Context, ContextOptions, continues_text};
 
 /// A model that answers.
 pub(crate) struct Loaded {
@@ -27,17 +30,18 @@ pub(crate) struct Loaded {
     pub(crate) info: LoadedInfo,
 }
 
-/// Loads the model and what turns prompts into its tokens, and tells the host how far it is. The error is one line for a person.
+/// Loads the model and what turns prompts into its tokens, and tells `progress` how far it is. The error is one line for a person.
 pub(crate) fn load(
     backend: &LlamaBackend,
     spec: LoadSpec,
     began: Instant,
-    outbox: &Outbox,
+    progress: impl FnMut(f32) + 'static,
 ) -> Result<(Loaded, Prompter), String> {
     start_notes();
     check_file(&spec.path)?;
     let settings = &spec.settings;
-    let model = LlamaModel::load_from_file(backend, &spec.path, &model_params(settings, outbox.clone()))
+    check_settings(settings)?;
+    let model = LlamaModel::load_from_file(backend, &spec.path, &model_params(settings, progress))
         .map_err(|error| reason(&take_notes(), &error.to_string()))?;
     let model: &'static LlamaModel = Box::leak(Box::new(model));
     if model.vocab().vocab_type() == VocabType::NONE {
@@ -56,8 +60,12 @@ pub(crate) fn load(
             "the context is longer than the model was trained with; answers may get worse beyond that"
         );
     }
-    let context = Context::new(model, sizes.options())
+    let mut context = Context::new(model, sizes.options(settings))
         .ok_or_else(|| reason(&take_notes(), "llama.cpp made no context for it; is it a model that generates text?"))?;
+    apply_adapters(model, &mut context, &settings.lora)?;
+    if settings.warm_up {
+        warm_up(model, &mut context)?;
+    }
     let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
     let info = LoadedInfo {
         context_length: sizes.context_length,
@@ -112,7 +120,66 @@ fn check_file(path: &str) -> Result<(), String> {
     }
 }
 
-fn model_params(settings: &EngineSettings, outbox: Outbox) -> LlamaModelParams {
+/// Settings that contradict each other.
+fn check_settings(settings: &EngineSettings) -> Result<(), String> {
+    let EngineSettings { cache_type_v, flash_attention, .. } = settings;
+    if cache_type_v.is_quantized() && *flash_attention == FlashAttention::Off {
+        return Err(format!(
+            "cache_type_v = {} needs flash attention, which flash_attention = off forbids; use auto, or a V cache of f16",
+            name(cache_type_v)
+        ));
+    }
+    if let Some(adapter) = settings.lora.iter().find(|adapter| !adapter.scale.is_finite()) {
+        return Err(format!("the adapter {} has a scale of {}, which is no number", adapter.path, adapter.scale));
+    }
+    Ok(())
+}
+
+/// A setting's value as the configuration spells it.
+fn name(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn apply_adapters(
+    model: &'static LlamaModel,
+    context: &mut Context<'static>,
+    wanted: &[LoraAdapter],
+) -> Result<(), String> {
+    let mut adapters = Vec::new();
+    for LoraAdapter { path, scale } in wanted {
+        let refused = |why: String| format!("the adapter {path} cannot be used: {why}");
+        check_file(path).map_err(|why| format!("the adapter cannot be used: {why}"))?;
+        take_errors();
+        let adapter = Adapter::read(model, path).ok_or_else(|| {
+            refused(reason(&Notes { errors: take_errors(), ..Notes::default() }, "llama.cpp does not say why"))
+        })?;
+        if adapter.waits_for_tokens() {
+            return Err(refused("it is an activated adapter, which acts only behind certain tokens".to_owned()));
+        }
+        adapters.push((adapter, *scale));
+    }
+    if !adapters.is_empty() && !context.adapt(&adapters) {
+        return Err("llama.cpp refused the adapters".to_owned());
+    }
+    Ok(())
+}
+
+/// Computes a few tokens and forgets them, so that weights and buffers are where they will be when the first request comes.
+fn warm_up(model: &LlamaModel, context: &mut Context<'static>) -> Result<(), String> {
+    let mut batch = Batch::default();
+    let vocabulary = model.vocab();
+    let tokens = [vocabulary.bos(), vocabulary.eos()].into_iter().filter(|token| token.0 >= 0);
+    for (position, token) in tokens.chain([LlamaToken(0)]).take(2).enumerate() {
+        batch.push(token, position, 0, position == 0);
+    }
+    let computed = context.decode(&mut batch);
+    context.forget(0, 0);
+    computed.map_err(|error| {
+        format!("the model was loaded but does not compute: {}", reason(&take_notes(), &error.to_string()))
+    })
+}
+
+fn model_params(settings: &EngineSettings, mut progress: impl FnMut(f32) + 'static) -> LlamaModelParams {
     let mut told = -1.0_f32;
     let params = LlamaModelParams::default()
         .with_use_mmap(settings.mmap)
@@ -120,7 +187,7 @@ fn model_params(settings: &EngineSettings, outbox: Outbox) -> LlamaModelParams {
         .with_progress_callback(move |fraction| {
             if fraction >= told + 0.01 || (fraction >= 1.0 && told < 1.0) {
                 told = fraction;
-                outbox.send(ToHost::Loading { fraction });
+                progress(fraction);
             }
             true
         });
@@ -170,14 +237,18 @@ impl Sizes {
         Ok(())
     }
 
-    fn options(self) -> ContextOptions {
+    fn options(self, settings: &EngineSettings) -> ContextOptions {
         ContextOptions {
             tokens: self.context_length.saturating_mul(self.slots),
             sequences: self.slots,
+            outputs: self.slots,
             batch: self.batch,
             ubatch: self.ubatch,
             threads: self.threads,
             threads_batch: self.threads_batch,
+            cache_type_k: settings.cache_type_k,
+            cache_type_v: settings.cache_type_v,
+            flash_attention: settings.flash_attention,
         }
     }
 }
@@ -240,7 +311,7 @@ mod tests {
             EngineSettings { slots: 8, batch_size: 1, ubatch_size: 512, threads: 3, ..EngineSettings::default() };
         let sizes = Sizes::new(&small, 512, 1 << 20);
         assert_eq!((sizes.context_length, sizes.batch, sizes.ubatch, sizes.threads), (512, 8, 8, 3));
-        assert_eq!(sizes.options().tokens, 4096);
+        assert_eq!(sizes.options(&small).tokens, 4096);
         assert_eq!(Sizes::new(&EngineSettings::default(), 512, 1 << 20).threads, 1);
     }
 

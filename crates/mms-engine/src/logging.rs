@@ -52,6 +52,11 @@ pub(crate) fn take_notes() -> Notes {
     NOTES.lock().map(|mut notes| std::mem::take(&mut *notes)).unwrap_or_default()
 }
 
+/// The error lines noted so far; what else was noted stays.
+pub(crate) fn take_errors() -> Vec<String> {
+    NOTES.lock().map(|mut notes| std::mem::take(&mut notes.errors)).unwrap_or_default()
+}
+
 /// One line, and of the source file only its name.
 fn last_words(message: &str) -> String {
     let (place, said) = message.split_once(": ").unwrap_or(("", message));

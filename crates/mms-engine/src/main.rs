@@ -9,6 +9,7 @@ mod load;
 mod logging;
 mod logprobs;
 mod output;
+mod plain;
 mod plan;
 mod prompt;
 mod prompts;
@@ -30,6 +31,15 @@ mms-worker hosts one language model for `mms serve`, which starts it and talks t
 over a socket on standard input. It is not meant to be started by hand; use `mms`.
 
 Usage: mms-worker [--version | --help]
+       mms-worker plain --model FILE [--streams N] [--prompt-tokens N] [--tokens N]
+                        [--ctx N] [--batch N] [--threads N] [--rounds N]
+                        [--cache-type-k TYPE] [--cache-type-v TYPE] [--flash-attention auto|on|off]
+
+`mms-worker plain` measures a plain loop around llama.cpp, for comparison: it computes
+prompts of N tokens for all streams [128], then decodes N tokens of each [128], all
+streams in one batch [1], greedy, without looking for an end; N times over [1]. The
+model is loaded as `mms` loads it, with a context of N tokens for each stream
+[prompt and tokens]. One line of JSON tells what was measured.
 
 Environment:
   MMS_WORKER_LOG         what is logged to stderr, as in RUST_LOG [info,llama=error]
@@ -38,7 +48,7 @@ Environment:
 Exit codes:
   0    the host ended the worker, or is gone
   2    wrong arguments, or standard input is not a socket
-  3    the model could not be loaded (the host was told why)
+  3    the model could not be loaded, or does not compute (the host was told why)
   4    the host speaks another version of the worker protocol, or not the protocol
   101  the worker is at fault (its log says how)
 ";
@@ -57,6 +67,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             return ExitCode::SUCCESS;
         }
+        (Some("plain"), _) => return plain::run(std::env::args_os().skip(2)),
         (None, None) if std::env::args_os().len() <= 1 => {}
         _ => {
             eprint!("mms-worker: unexpected arguments\n\n{HELP}");

@@ -160,7 +160,7 @@ fn penalizes(sampling: &Sampling) -> bool {
 }
 
 /// The first of the highest logits, as llama.cpp's greedy sampler takes it; not-a-number never wins.
-fn likeliest(logits: &[f32]) -> Option<LlamaToken> {
+pub(crate) fn likeliest(logits: &[f32]) -> Option<LlamaToken> {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let index = logits.iter().position(|&logit| logit == highest)?;
     i32::try_from(index).ok().map(LlamaToken)

@@ -85,7 +85,9 @@ fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
         }
     };
     let beat = || outbox.send(ToHost::Heartbeat(Heartbeat::default()));
-    let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, *spec, at, outbox));
+    let told = outbox.clone();
+    let progress = move |fraction| told.send(ToHost::Loading { fraction });
+    let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, *spec, at, progress));
     let (loaded, prompter) = loading.map_err(End::LoadFailed)?;
     let prompts = Prompts::start(prompter, inbox.sender)
         .map_err(|error| End::LoadFailed(format!("the thread that prepares prompts cannot be started: {error}")))?;

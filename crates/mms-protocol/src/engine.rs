@@ -40,6 +40,11 @@ impl CacheType {
             Self::Q4_0 | Self::Iq4Nl => 18.0 / 32.0,
         }
     }
+
+    /// Stored in blocks of fewer bits.
+    pub fn is_quantized(self) -> bool {
+        self.bytes() < 2.0
+    }
 }
 
 /// Whether attention is computed blockwise, without its whole matrix.

@@ -10,18 +10,26 @@ use std::ptr::NonNull;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as ll;
+use mms_protocol::engine::{CacheType, FlashAttention};
+
+use super::adapter::Adapter;
 
 /// What a context is made with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContextOptions {
     /// Tokens in the KV cache, over all sequences.
     pub(crate) tokens: u32,
-    /// Sequences, and therefore outputs, in one batch.
+    /// Sequences in the KV cache, numbered from 0.
     pub(crate) sequences: u32,
+    /// Tokens of one batch that have outputs, at most.
+    pub(crate) outputs: u32,
     pub(crate) batch: u32,
     pub(crate) ubatch: u32,
     pub(crate) threads: u32,
     pub(crate) threads_batch: u32,
+    pub(crate) cache_type_k: CacheType,
+    pub(crate) cache_type_v: CacheType,
+    pub(crate) flash_attention: FlashAttention,
 }
 
 /// Why llama.cpp did not compute a batch.
@@ -101,11 +109,18 @@ impl<'model> Context<'model> {
         let mut params = unsafe { ll::llama_context_default_params() };
         params.n_ctx = options.tokens;
         params.n_seq_max = options.sequences;
-        params.n_outputs_max = options.sequences;
+        params.n_outputs_max = options.outputs;
         params.n_batch = options.batch;
         params.n_ubatch = options.ubatch;
         params.n_threads = clamp(options.threads as usize);
         params.n_threads_batch = clamp(options.threads_batch as usize);
+        params.type_k = ggml_type(options.cache_type_k);
+        params.type_v = ggml_type(options.cache_type_v);
+        params.flash_attn_type = match options.flash_attention {
+            FlashAttention::Auto => ll::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => ll::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Off => ll::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
         params.kv_unified = true;
         params.no_perf = true;
         // SAFETY: the model pointer is valid for 'model. llama_init_from_model writes to the model only under its own lock-free
@@ -127,11 +142,22 @@ impl<'model> Context<'model> {
         Some(Self { raw, pool, pool_batch, options, vocabulary, model: PhantomData })
     }
 
+    /// Applies these adapters, each with its strength, in place of those before.
+    pub(crate) fn adapt(&mut self, adapters: &[(Adapter<'model>, f32)]) -> bool {
+        let mut pointers: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.as_ptr()).collect();
+        let mut scales: Vec<f32> = adapters.iter().map(|(_, scale)| *scale).collect();
+        // SAFETY: both arrays have as many entries as said and are copied during the call; the adapters live as long as the model.
+        unsafe {
+            let count = pointers.len();
+            ll::llama_set_adapters_lora(self.raw.as_ptr(), pointers.as_mut_ptr(), count, scales.as_mut_ptr()) == 0
+        }
+    }
+
     /// Computes the batch. It must not be longer than the `batch` option.
     pub(crate) fn decode(&mut self, batch: &mut Batch) -> Result<(), DecodeError> {
         // llama.cpp ends the process on both of these, so they are checked here.
         let outputs = batch.outputs.iter().filter(|output| **output != 0).count();
-        if batch.len() > self.options.batch as usize || outputs > self.options.sequences as usize {
+        if batch.len() > self.options.batch as usize || outputs > self.options.outputs as usize {
             return Err(DecodeError::Failed(-1));
         }
         // SAFETY: all arrays of the batch have n_tokens entries and outlive the call; sequence ids are checked by llama.cpp.
@@ -211,6 +237,20 @@ impl Drop for Pool {
     }
 }
 
+fn ggml_type(cache: CacheType) -> ll::ggml_type {
+    match cache {
+        CacheType::F32 => ll::GGML_TYPE_F32,
+        CacheType::F16 => ll::GGML_TYPE_F16,
+        CacheType::Bf16 => ll::GGML_TYPE_BF16,
+        CacheType::Q8_0 => ll::GGML_TYPE_Q8_0,
+        CacheType::Q5_1 => ll::GGML_TYPE_Q5_1,
+        CacheType::Q5_0 => ll::GGML_TYPE_Q5_0,
+        CacheType::Q4_1 => ll::GGML_TYPE_Q4_1,
+        CacheType::Q4_0 => ll::GGML_TYPE_Q4_0,
+        CacheType::Iq4Nl => ll::GGML_TYPE_IQ4_NL,
+    }
+}
+
 /// Whether the model answers text by continuing it, which is all that a [`Context`] is used for.
 pub(crate) fn continues_text(model: &LlamaModel) -> bool {
     let model = model_pointer(model);
@@ -223,7 +263,7 @@ pub(crate) fn continues_text(model: &LlamaModel) -> bool {
 }
 
 /// The pointer inside a [`LlamaModel`], which `llama-cpp-2` keeps to itself.
-fn model_pointer(model: &LlamaModel) -> *mut ll::llama_model {
+pub(super) fn model_pointer(model: &LlamaModel) -> *mut ll::llama_model {
     const { assert!(size_of::<LlamaModel>() == size_of::<*mut ll::llama_model>()) };
     // SAFETY: LlamaModel is `repr(transparent)` over a `repr(transparent)` non-null pointer in the version of llama-cpp-2 that the
     // workspace pins exactly.

@@ -1,10 +1,12 @@
 //! All `unsafe` of the worker: the part of llama.cpp that `llama-cpp-2` does not offer (a context with its own thread pool, logits
 //! without a copy, the log callback) and a few calls of libc. Everything that leaves this module is safe to use.
 
+mod adapter;
 mod context;
 mod log;
 mod process;
 
+pub(crate) use adapter::Adapter;
 pub(crate) use context::{Batch, Context, ContextOptions, DecodeError, continues_text};
 pub(crate) use log::{LogLevel, route_last_words, route_log, system_info};
 pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, preemptions};

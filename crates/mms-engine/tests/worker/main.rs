@@ -2,6 +2,8 @@
 
 mod cancel;
 mod generate;
+mod gguf;
 mod life;
+mod load;
 mod sampling;
 mod support;
