@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
+use futures::stream::{BoxStream, SelectAll};
+use futures::{FutureExt, Stream, StreamExt};
 use mms_manager::{GenerateEvent, Manager};
 use mms_protocol::dialect::unload_of_unknown;
-use mms_protocol::{ErrorCode, GenerateArgs, Operation, Profile, Refusal, Reply};
+use mms_protocol::{ErrorCode, GenerateArgs, ModelChoice, Operation, Profile, Refusal, Reply};
 use mms_store::Store;
 use serde_json::Value;
 
@@ -49,56 +50,85 @@ impl Gateway {
             Err(refusal) => Err(refusal),
         };
         let result = unload_of_unknown(profile, result.as_ref()).map_or(result, Err);
-        if let Ok(Reply::Generated(generation)) = &result {
-            self.metrics.generated(generation);
+        match &result {
+            Ok(Reply::Generated(generation)) => self.metrics.generated(generation),
+            Ok(Reply::Embedded(embedding)) => self.metrics.embedded(embedding),
+            Ok(_) | Err(_) => {}
         }
         counted.end(result.as_ref().err());
         result
     }
 
-    /// Starts a generation whose text is wanted piece by piece; dropping what is returned cancels it.
-    pub(crate) async fn generate(&self, dialect: &'static str, args: GenerateArgs) -> Result<Tokens, Refusal> {
+    /// Starts the generations of one request together, by one model; dropping what is returned cancels them.
+    pub(crate) async fn generate(&self, dialect: &'static str, choices: Vec<GenerateArgs>) -> Result<Choices, Refusal> {
         let counted = self.metrics.begin("generate", dialect, self.manager.clone());
-        match caught(self.manager.generate(args)).await {
-            Ok(events) => Ok(Tokens { events: events.boxed(), counted: Some(counted), metrics: self.metrics.clone() }),
+        let left = choices.len();
+        match self.start(choices).await {
+            Ok(events) => Ok(Choices { events, left, counted: Some(counted), metrics: self.metrics.clone() }),
             Err(refusal) => {
                 counted.end(Some(&refusal));
                 Err(refusal)
             }
         }
     }
+
+    async fn start(&self, choices: Vec<GenerateArgs>) -> Result<SelectAll<Indexed>, Refusal> {
+        let mut events = SelectAll::new();
+        let mut model: Option<String> = None;
+        for (index, mut args) in choices.into_iter().enumerate() {
+            if let Some(model) = &model {
+                args.choice = ModelChoice::Named(model.clone());
+            }
+            let tokens = caught(self.manager.generate(args)).await?;
+            model.get_or_insert_with(|| tokens.model_id().to_owned());
+            events.push(tokens.map(move |event| (index, event)).boxed());
+        }
+        Ok(events)
+    }
 }
 
-/// The events of one generation, counted as they pass. Ends after `Finished` or `Failed`, one of which always comes.
-pub(crate) struct Tokens {
-    events: BoxStream<'static, GenerateEvent>,
+type Indexed = BoxStream<'static, (usize, GenerateEvent)>;
+
+/// The events of the generations of one request, each with the index of its generation, counted as they pass. Ends after the last
+/// `Finished`, or after the first `Failed`: a request whose parts do not all work does not work.
+pub(crate) struct Choices {
+    events: SelectAll<Indexed>,
+    /// Generations that have not ended.
+    left: usize,
     counted: Option<InFlight>,
     metrics: Arc<Metrics>,
 }
 
-impl Stream for Tokens {
-    type Item = GenerateEvent;
+impl Stream for Choices {
+    type Item = (usize, GenerateEvent);
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<GenerateEvent>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.counted.is_none() {
             return Poll::Ready(None);
         }
-        let event = ready!(self.events.poll_next_unpin(cx)).unwrap_or_else(|| {
-            GenerateEvent::Failed(Refusal::new(ErrorCode::Internal, "the generation ended without a result"))
+        let (index, event) = ready!(self.events.poll_next_unpin(cx)).unwrap_or_else(|| {
+            let text = "the generation ended without a result";
+            (0, GenerateEvent::Failed(Refusal::new(ErrorCode::Internal, text)))
         });
         match &event {
             GenerateEvent::Started { .. } | GenerateEvent::Text { .. } | GenerateEvent::ToolCall(_) => {}
             GenerateEvent::Finished(generation) => {
                 self.metrics.generated(generation);
-                self.end(None);
+                self.left -= 1;
+                if self.left == 0 {
+                    self.end(None);
+                }
             }
-            GenerateEvent::Failed(refusal) => self.end(Some(refusal)),
+            GenerateEvent::Failed(refusal) => {
+                self.end(Some(refusal));
+                self.events.clear();
+            }
         }
-        Poll::Ready(Some(event))
+        Poll::Ready(Some((index, event)))
     }
 }
 
-impl Tokens {
+impl Choices {
     fn end(&mut self, refusal: Option<&Refusal>) {
         if let Some(counted) = self.counted.take() {
             counted.end(refusal);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mms_manager::Manager;
 use mms_protocol::Refusal;
-use mms_protocol::view::Generation;
+use mms_protocol::view::{Embedding, Generation};
 use mms_store::Store;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -126,6 +126,12 @@ impl Metrics {
         if let Some(ms) = generation.first_token_ms {
             self.first_token.get_or_create(&ModelLabel { model: model() }).observe(ms / 1000.0);
         }
+    }
+
+    /// Counts the tokens of embeddings.
+    pub(crate) fn embedded(&self, embedding: &Embedding) {
+        let labels = TokenLabels { model: embedding.model_id.clone(), kind: "prompt" };
+        self.tokens.get_or_create(&labels).inc_by(embedding.prompt_tokens.into());
     }
 
     /// Counts one HTTP response; `route` is the pattern, not the path, so that strangers cannot make new series.

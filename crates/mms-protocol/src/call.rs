@@ -11,7 +11,7 @@ use crate::dialect::Profile;
 use crate::error::{ErrorCode, Refusal};
 use crate::generate::{ChatMessage, EmbedSpec, GenerateSpec, Prompt, Role};
 use crate::messages::read_messages;
-use crate::params::{MAX_LOGPROBS, read_constraint, read_embed_inputs, read_sampling, read_stop};
+use crate::params::{MAX_DIMENSIONS, MAX_LOGPROBS, read_constraint, read_embed_inputs, read_sampling, read_stop};
 use crate::tools::read_tools;
 
 /// Longest accepted model name, bytes.
@@ -372,7 +372,7 @@ impl EmbedArgs {
             choice,
             spec: EmbedSpec {
                 inputs: read_embed_inputs(args)?,
-                dimensions: args.integer("dimensions", 1, 1 << 20)?.map(|n| n as u32),
+                dimensions: args.integer("dimensions", 1, MAX_DIMENSIONS.into())?.map(|n| n as u32),
             },
             timeout_ms: args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?,
             keep_alive: KeepAlive::read(args)?,

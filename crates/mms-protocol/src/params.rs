@@ -14,6 +14,8 @@ pub const MAX_STOP_STRINGS: usize = 16;
 pub const MAX_STOP_BYTES: usize = 256;
 /// Most texts in one request for embeddings.
 pub const MAX_EMBED_INPUTS: usize = 2048;
+/// Longest vectors that may be asked for.
+pub const MAX_DIMENSIONS: u32 = 1 << 20;
 /// Most entries of `logit_bias`.
 pub const MAX_LOGIT_BIASES: usize = 1024;
 /// Longest grammar or JSON schema, bytes.

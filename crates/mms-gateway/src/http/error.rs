@@ -11,9 +11,9 @@ use crate::gateway::now;
 /// Seconds after which to come back when a refusal does not say.
 const RETRY_AFTER_S: u64 = 1;
 
-/// The status of each code.
-pub(crate) fn status(code: ErrorCode) -> StatusCode {
-    match code {
+/// The status of each code. Time that was up before the model began means "later", with how far the load is in the details.
+pub(crate) fn status(refusal: &Refusal) -> StatusCode {
+    match refusal.code {
         ErrorCode::InvalidJson
         | ErrorCode::InvalidRequest
         | ErrorCode::MissingArgument
@@ -27,25 +27,29 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Quarantined | ErrorCode::InsufficientMemory | ErrorCode::Cancelled | ErrorCode::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Timeout => match refusal.details.get("phase").and_then(serde_json::Value::as_str) {
+            Some("queued" | "loading" | "unloading") => StatusCode::SERVICE_UNAVAILABLE,
+            Some(_) | None => StatusCode::GATEWAY_TIMEOUT,
+        },
     }
 }
 
 /// `Retry-After` for the statuses that mean "later".
 pub(crate) fn retry_after(refusal: &Refusal) -> Option<(HeaderName, HeaderValue)> {
-    let status = status(refusal.code);
+    let status = status(refusal);
     if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
         return None;
     }
-    let ms = refusal.details.get("retry_after_ms").and_then(serde_json::Value::as_f64);
-    let seconds = ms.map_or(RETRY_AFTER_S, |ms| (ms / 1000.0).ceil().max(1.0) as u64);
+    let figure = |key: &str| refusal.details.get(key).and_then(serde_json::Value::as_f64);
+    let seconds = figure("retry_after_ms").map(|ms| ms / 1000.0).or_else(|| figure("load_remaining_s"));
+    let seconds = seconds.map_or(RETRY_AFTER_S, |seconds| seconds.ceil().max(1.0) as u64);
     Some((header::RETRY_AFTER, HeaderValue::from(seconds)))
 }
 
 /// The refusal as the suite's own interface shows it.
 pub(crate) fn response(refusal: &Refusal) -> Response {
     let body = encode(Profile::Suite, &refused(refusal.clone()).envelope, Err(refusal), now());
-    with_status(status(refusal.code), refusal, body)
+    with_status(status(refusal), refusal, body)
 }
 
 /// `body` with a status of its own choice, and `Retry-After` where it belongs.
@@ -62,7 +66,7 @@ mod tests {
     #[test]
     fn every_code_has_an_error_status() {
         for code in ErrorCode::ALL {
-            let status = status(code);
+            let status = status(&Refusal::new(code, ""));
             assert!(status.is_client_error() || status.is_server_error(), "{code:?} is {status}");
         }
     }
@@ -75,5 +79,9 @@ mod tests {
         assert_eq!(seconds(full.with("retry_after_ms", 2100)).as_deref(), Some("3"));
         assert_eq!(seconds(Refusal::new(ErrorCode::ShuttingDown, "bye")).as_deref(), Some("1"));
         assert_eq!(seconds(Refusal::new(ErrorCode::ModelNotFound, "none")), None);
+        let late = |phase: &str| Refusal::new(ErrorCode::Timeout, "late").with("phase", phase);
+        let loading = late("loading").with("load_remaining_s", 4.2);
+        assert_eq!((status(&loading), seconds(loading).as_deref()), (StatusCode::SERVICE_UNAVAILABLE, Some("5")));
+        assert_eq!((status(&late("generating")), seconds(late("generating"))), (StatusCode::GATEWAY_TIMEOUT, None));
     }
 }

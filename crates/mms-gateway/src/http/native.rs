@@ -29,6 +29,6 @@ async fn operation(State(http): State<Http>, Path(name): Path<String>, request: 
     let reply = encode(Profile::Suite, &call.envelope, result.as_ref(), now());
     match &result {
         Ok(_) => (StatusCode::OK, Json(reply)).into_response(),
-        Err(refusal) => error::with_status(error::status(refusal.code), refusal, reply),
+        Err(refusal) => error::with_status(error::status(refusal), refusal, reply),
     }
 }

@@ -80,7 +80,13 @@ async fn index(State(http): State<Http>) -> Response {
         "version": health.version,
         "status": health.level().as_str(),
         "health": ["GET /health", "GET /healthz", "GET /readyz", "GET /livez", "GET /metrics"],
-        "openai": ["GET /v1/models", "GET /v1/models/{id}", "POST /v1/chat/completions", "POST /v1/completions"],
+        "openai": [
+            "GET /v1/models",
+            "GET /v1/models/{id}",
+            "POST /v1/chat/completions",
+            "POST /v1/completions",
+            "POST /v1/embeddings",
+        ],
         "operations": operations,
     }))
     .into_response()

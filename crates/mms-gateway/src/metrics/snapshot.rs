@@ -66,6 +66,7 @@ impl Writer<'_> {
         self.gauge("memory_used_bytes", "What models hold or have reserved", memory.used_mb * MIB)?;
         let stats = health.stats;
         self.counter("generations", "Generations that ended well", stats.generations)?;
+        self.counter("embeddings", "Requests for embeddings that ended well", stats.embeddings)?;
         self.counter("models_loaded", "Loads that ended well", stats.models_loaded)?;
         self.counter("models_unloaded", "Workers ended on purpose", stats.models_unloaded)?;
         self.counter("load_failures", "Loads that failed", stats.load_failures)?;

@@ -26,14 +26,14 @@ pub(crate) async fn stream(suite: &Suite, path: &str, body: &Value) -> SseLines 
 }
 
 /// Every chunk of a stream that ends with `[DONE]`.
-async fn chunks(suite: &Suite, path: &str, body: &Value) -> Vec<Value> {
+pub(crate) async fn chunks(suite: &Suite, path: &str, body: &Value) -> Vec<Value> {
     let lines: Vec<String> = within(stream(suite, path, body).await.map(|line| line.expect("line")).collect()).await;
     let (done, chunks) = lines.split_last().expect("lines");
     assert_eq!(done, "[DONE]");
     chunks.iter().map(|chunk| serde_json::from_str(chunk).expect("JSON")).collect()
 }
 
-fn text_of(chunks: &[Value], pointer: &str) -> String {
+pub(crate) fn text_of(chunks: &[Value], pointer: &str) -> String {
     chunks.iter().filter_map(|chunk| chunk.pointer(pointer)?.as_str()).collect()
 }
 

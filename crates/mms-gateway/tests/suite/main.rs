@@ -1,5 +1,6 @@
 //! The front doors through real sockets, in front of a real manager; tests of generation have the built-in model and a real worker.
 
+mod choices;
 mod generation;
 mod half_closed;
 mod health_port;

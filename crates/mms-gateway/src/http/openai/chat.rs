@@ -2,51 +2,87 @@
 
 use mms_protocol::Refusal;
 use mms_protocol::args::Args;
+use mms_protocol::call::TOOLS_AND_CONSTRAINT;
 use mms_protocol::generate::Prompt;
+use mms_protocol::messages::{is_empty, read_messages};
+use mms_protocol::params::MAX_LOGPROBS;
+use mms_protocol::tools::read_tools;
 use serde_json::{Map, Value, json};
 
-use super::messages;
-use super::params::{self, Asked, NotOffered, is_empty};
+use super::format;
+use super::params::{self, Asked, NotOffered, Own, not_offered};
 
-const OWN: [&str; 2] = ["messages", "max_completion_tokens"];
+const OWN: [&str; 8] = [
+    "messages",
+    "max_completion_tokens",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "logprobs",
+    "top_logprobs",
+];
 
-const NOT_OFFERED: [NotOffered; 15] = [
-    ("tools", is_empty),
-    ("tool_choice", |value| value == "none" || value == "auto"),
-    ("parallel_tool_calls", Value::is_boolean),
-    ("functions", is_empty),
-    ("function_call", |value| value == "none" || value == "auto"),
-    ("response_format", |value| *value == json!({"type": "text"})),
-    ("logprobs", |value| *value == json!(false)),
-    ("top_logprobs", |value| *value == json!(0)),
-    ("logit_bias", is_empty),
-    ("modalities", |value| *value == json!(["text"])),
-    ("audio", |_| false),
-    ("prediction", |_| false),
-    ("reasoning_effort", |value| value == "none"),
-    ("verbosity", |_| false),
-    ("web_search_options", |_| false),
+const NOT_OFFERED: [NotOffered; 8] = [
+    NotOffered { name: "functions", asks_for_nothing: is_empty, instead: "it has given way to tools; use those" },
+    NotOffered {
+        name: "function_call",
+        asks_for_nothing: |value| value == "none" || value == "auto",
+        instead: "it has given way to tool_choice; use that",
+    },
+    not_offered("modalities", |value| *value == json!(["text"])),
+    not_offered("audio", |_| false),
+    not_offered("prediction", |_| false),
+    not_offered("reasoning_effort", |value| value == "none"),
+    not_offered("verbosity", |_| false),
+    not_offered("web_search_options", |_| false),
 ];
 
 pub(super) fn read(object: &Map<String, Value>) -> Result<Asked, Refusal> {
     params::check_names(object, &OWN, &NOT_OFFERED)?;
     let args = Args::of_request(object)?;
-    let messages = messages::read(&args)?;
-    let limit = match (params::token_limit(&args, "max_completion_tokens")?, params::token_limit(&args, "max_tokens")?)
-    {
+    let messages = read_messages(&args)?;
+    let (constraint, by_format) = format::read(&args)?;
+    let tools = read_tools(&args)?;
+    if constraint.is_some() && tools.is_some() {
+        return Err(Refusal::argument("tools", TOOLS_AND_CONSTRAINT));
+    }
+    let own = Own {
+        prompts: vec![Prompt::Chat(messages)],
+        max_tokens: token_limit(&args)?,
+        constraint,
+        tools,
+        logprobs: logprobs(&args)?,
+    };
+    let constraint_name = by_format.then_some("response_format");
+    Ok(Asked { constraint_name, ..params::common(&args, own)? })
+}
+
+fn token_limit(args: &Args<'_>) -> Result<Option<u32>, Refusal> {
+    match (params::token_limit(args, "max_completion_tokens")?, params::token_limit(args, "max_tokens")?) {
         (Some(new), Some(old)) if new != old => {
             let text = format!("max_tokens is {old} but max_completion_tokens is {new}; give one of them");
-            return Err(params::refused("max_tokens", &text));
+            Err(Refusal::argument("max_tokens", text))
         }
-        (new, old) => new.or(old),
-    };
-    params::common(&args, Prompt::Chat(messages), limit)
+        (new, old) => Ok(new.or(old)),
+    }
+}
+
+/// `logprobs` says whether, `top_logprobs` how many beside each.
+fn logprobs(args: &Args<'_>) -> Result<Option<u32>, Refusal> {
+    let wanted = args.boolean("logprobs")?.unwrap_or(false);
+    match args.integer("top_logprobs", 0, MAX_LOGPROBS.into())? {
+        Some(top) if top > 0 && !wanted => {
+            Err(Refusal::argument("top_logprobs", "top_logprobs is only allowed when logprobs is true"))
+        }
+        top => Ok(wanted.then_some(top.unwrap_or(0) as u32)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use mms_protocol::ModelChoice;
-    use mms_protocol::generate::{ChatMessage, Role};
+    use mms_protocol::generate::{ChatMessage, Constraint, Role, ToolChoice};
 
     use super::*;
 
@@ -66,50 +102,50 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let asked = asked(json!({})).ok().unwrap();
-        assert_eq!(asked.args.choice, ModelChoice::Preference("m".to_owned()));
-        assert_eq!(asked.args.spec.max_tokens, None);
-        assert_eq!(asked.args.spec.sampling, mms_protocol::generate::Sampling::default());
-        assert!(!asked.stream && !asked.include_usage);
+        let asked = asked(json!({})).unwrap();
+        let args = &asked.choices[0];
+        assert_eq!(args.choice, ModelChoice::Preference("m".to_owned()));
+        assert_eq!(args.spec.max_tokens, None);
+        assert_eq!(args.spec.sampling, mms_protocol::generate::Sampling::default());
+        assert_eq!((&args.spec.constraint, &args.spec.tools, args.spec.logprobs), (&None, &None, None));
+        assert!(asked.choices.len() == 1 && !asked.stream && !asked.include_usage);
     }
 
     #[test]
     fn every_parameter_arrives() {
         let asked = asked(json!({
             "max_completion_tokens": 7, "temperature": 0, "top_p": 0.5, "top_k": 3, "min_p": 0.1, "repeat_penalty": 1.5,
-            "presence_penalty": -1, "frequency_penalty": 2, "seed": 9, "stop": "x", "stream": true, "n": 1,
+            "presence_penalty": -1, "frequency_penalty": 2, "seed": 9, "stop": ["x"], "stream": true, "n": 2,
+            "logit_bias": {"5": -100}, "logprobs": true, "top_logprobs": 3, "keep_alive": "5m",
             "stream_options": {"include_usage": true}, "timeout_ms": 1000, "user": "u", "metadata": {"a": "b"}, "store": false,
         }))
-        .ok()
         .unwrap();
-        let spec = asked.args.spec;
-        assert_eq!((spec.max_tokens, spec.stop), (Some(7), vec!["x".to_owned()]));
-        let sampling = spec.sampling;
+        let args = &asked.choices[0];
+        let spec = &args.spec;
+        assert_eq!((spec.max_tokens, &spec.stop, spec.logprobs), (Some(7), &vec!["x".to_owned()], Some(3)));
+        let sampling = &spec.sampling;
         assert_eq!((sampling.temperature, sampling.top_p, sampling.top_k), (0.0, 0.5, 3));
         assert_eq!((sampling.min_p, sampling.repeat_penalty, sampling.seed), (0.1, 1.5, Some(9)));
         assert_eq!((sampling.presence_penalty, sampling.frequency_penalty), (-1.0, 2.0));
-        assert_eq!(asked.args.timeout_ms, Some(1000));
-        assert!(asked.stream && asked.include_usage);
+        assert_eq!(sampling.logit_bias, [(5, -100.0)]);
+        assert_eq!(args.timeout_ms, Some(1000));
+        assert!(asked.stream && asked.include_usage && args.keep_alive.is_some());
+        let seeds: Vec<_> = asked.choices.iter().map(|args| args.spec.sampling.seed).collect();
+        assert_eq!(seeds, [Some(9), Some(10)]);
     }
 
     #[test]
-    fn messages_of_every_kind() {
-        let asked = asked(json!({"messages": [
-            {"role": "developer", "content": "be short"},
-            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": "Ann"},
-            {"role": "assistant", "content": "c", "refusal": null, "tool_calls": []},
-            {"role": "tool", "content": "d", "tool_call_id": "1"},
-        ]}))
-        .ok()
-        .unwrap();
-        let message = |role, content: &str| ChatMessage::new(role, content);
-        let expected = vec![
-            message(Role::System, "be short"),
-            message(Role::User, "a\nb"),
-            message(Role::Assistant, "c"),
-            message(Role::Tool, "d"),
-        ];
-        assert_eq!(asked.args.spec.prompt, Prompt::Chat(expected));
+    fn messages_tools_and_formats() {
+        let tools = json!([{"type": "function", "function": {"name": "look"}}]);
+        let with_tools = asked(json!({"tools": tools, "tool_choice": "required"})).unwrap();
+        let spec = &with_tools.choices[0].spec;
+        assert_eq!(spec.prompt, Prompt::Chat(vec![ChatMessage::new(Role::User, "hi")]));
+        assert_eq!(spec.tools.as_ref().unwrap().choice, ToolChoice::Required);
+        let forced = asked(json!({"response_format": {"type": "json_object"}})).unwrap();
+        assert_eq!(forced.choices[0].spec.constraint, Some(Constraint::JsonObject));
+        assert_eq!(forced.constraint_name, Some("response_format"));
+        let forced = asked(json!({"json": true})).unwrap();
+        assert_eq!((&forced.choices[0].spec.constraint, forced.constraint_name), (&Some(Constraint::JsonObject), None));
     }
 
     #[test]
@@ -121,23 +157,26 @@ mod tests {
             (json!({"messages": null}), "messages"),
             (json!({"messages": []}), "messages"),
             (json!({"messages": "hi"}), "messages"),
-            (json!({"messages": [{"content": "hi"}]}), "messages[0].role"),
-            (json!({"messages": [{"role": "wizard", "content": "hi"}]}), "messages[0].role"),
-            (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
-            (json!({"messages": [{"role": "user", "content": "a", "tool_calls": [1]}]}), "messages[0].tool_calls"),
             (content(json!(5)), "messages[0].content"),
             (content(json!([{"type": "image_url", "image_url": {}}])), "messages[0].content[0]"),
-            (content(json!([{"type": "text"}])), "messages[0].content[0]"),
-            (json!({"n": 2}), "n"),
+            (json!({"n": 0}), "n"),
+            (json!({"n": 129}), "n"),
             (json!({"max_tokens": -1}), "max_tokens"),
             (json!({"max_tokens": 5, "max_completion_tokens": 6}), "max_tokens"),
             (json!({"temperature": "hot"}), "temperature"),
             (json!({"stream_options": {"include_usage": true}}), "stream_options"),
             (json!({"stream": true, "stream_options": {"x": 1}}), "stream_options.x"),
-            (json!({"tools": [{"type": "function"}]}), "tools"),
-            (json!({"response_format": {"type": "json_object"}}), "response_format"),
-            (json!({"logprobs": true}), "logprobs"),
-            (json!({"logit_bias": {"1": 2}}), "logit_bias"),
+            (json!({"tools": [{"type": "function"}]}), "tools[0]"),
+            (json!({"tools": [{"type": "function", "function": {"name": "a"}}], "json": true}), "tools"),
+            (json!({"tool_choice": "required"}), "tool_choice"),
+            (json!({"functions": [{"name": "a"}]}), "functions"),
+            (json!({"function_call": {"name": "a"}}), "function_call"),
+            (json!({"response_format": {"type": "yaml"}}), "response_format.type"),
+            (json!({"logprobs": 3}), "logprobs"),
+            (json!({"top_logprobs": 3}), "top_logprobs"),
+            (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
+            (json!({"logit_bias": {"word": 2}}), "logit_bias"),
+            (json!({"reasoning_effort": "high"}), "reasoning_effort"),
             (json!({"audio": {}}), "audio"),
             (json!({"params": {"temperature": 0}}), "params"),
             (json!({"temprature": 0}), "temprature"),
@@ -159,7 +198,9 @@ mod tests {
     fn ranges_and_texts_are_those_of_every_door() {
         let (_, text) = refused(json!({"max_tokens": -1}));
         assert_eq!(text, "max_tokens must be an integer from 1 to 1048576, got -1");
-        let (_, text) = refused(json!({"tools": [1]}));
-        assert_eq!(text, "tools is not supported by this server; leave it out");
+        let (_, text) = refused(json!({"audio": {}}));
+        assert_eq!(text, "audio is not supported by this server; leave it out");
+        let (_, text) = refused(json!({"functions": [1]}));
+        assert_eq!(text, "functions is not supported by this server; it has given way to tools; use those");
     }
 }

@@ -8,7 +8,7 @@ use crate::http::error::{status, with_status};
 
 /// The refusal as OpenAI's clients expect it.
 pub(in crate::http) fn response(refusal: &Refusal) -> Response {
-    with_status(status(refusal.code), refusal, object(refusal))
+    with_status(status(refusal), refusal, object(refusal))
 }
 
 /// The body; also sent as an event when a stream breaks off.

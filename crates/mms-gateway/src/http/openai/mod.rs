@@ -4,18 +4,23 @@
 mod answer;
 mod chat;
 mod completions;
+mod embeddings;
 pub(super) mod error;
-mod messages;
+mod format;
+mod logprobs;
 mod models;
 mod params;
 mod sse;
 
+use axum::Json;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, body::Body};
-use mms_protocol::{ErrorCode, Operation, Profile, Refusal, Reply};
+use futures::{Stream, StreamExt};
+use mms_manager::GenerateEvent;
+use mms_protocol::view::Generation;
+use mms_protocol::{ErrorCode, Profile, Refusal};
 use serde_json::{Map, Value};
 
 use self::answer::{Answer, Kind};
@@ -33,6 +38,7 @@ pub(super) fn routes() -> Router<Http> {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat_completions))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings::embeddings))
 }
 
 async fn chat_completions(State(http): State<Http>, request: Request) -> Response {
@@ -52,25 +58,59 @@ async fn respond(
     let peer = request.extensions().get::<Peer>().cloned();
     let asked = body::object(request, &http.body).await.and_then(|object| read(&object));
     let result = match asked {
-        Ok(asked) if asked.stream => streamed(http, asked, kind, peer).await,
-        Ok(asked) => whole(http, asked, kind).await,
+        Ok(asked) => answered(http, asked, kind, peer).await,
         // Counted like every other refusal.
-        Err(refusal) => {
-            http.gateway.perform(Profile::Suite, DIALECT, Err(refusal)).await.map(|_| Body::empty().into_response())
-        }
+        Err(refusal) => match http.gateway.perform(Profile::Suite, DIALECT, Err(refusal)).await {
+            Err(refusal) => Err(refusal),
+            Ok(_) => Err(without_result()),
+        },
     };
     result.unwrap_or_else(|refusal| error::response(&refusal))
 }
 
-async fn whole(http: &Http, asked: Asked, kind: Kind) -> Result<Response, Refusal> {
-    let answer = Answer::new(kind);
-    match http.gateway.perform(Profile::Suite, DIALECT, Ok(Operation::Generate(asked.args))).await? {
-        Reply::Generated(generation) => Ok(Json(answer.whole(&generation)).into_response()),
-        _ => Err(Refusal::new(ErrorCode::Internal, "the generation gave another reply than a generation")),
+async fn answered(http: &Http, asked: Asked, kind: Kind, peer: Option<Peer>) -> Result<Response, Refusal> {
+    let answer = Answer::new(kind, &asked);
+    let Asked { choices, stream, include_usage, constraint_name, .. } = asked;
+    let count = choices.len();
+    let events = http.gateway.generate(DIALECT, choices).await?.map(move |(index, event)| match event {
+        GenerateEvent::Failed(refusal) => (index, GenerateEvent::Failed(renamed(refusal, constraint_name))),
+        other => (index, other),
+    });
+    if stream {
+        return sse::response(events, answer, include_usage, Waiting::with(peer)).await;
     }
+    Ok(Json(answer.whole(&collected(events, count).await?)).into_response())
 }
 
-async fn streamed(http: &Http, asked: Asked, kind: Kind, peer: Option<Peer>) -> Result<Response, Refusal> {
-    let tokens = http.gateway.generate(DIALECT, asked.args).await?;
-    sse::response(tokens, Answer::new(kind), asked.include_usage, Waiting::with(peer)).await
+/// The generations of all choices, in the order of their indices.
+async fn collected(
+    mut events: impl Stream<Item = (usize, GenerateEvent)> + Unpin,
+    count: usize,
+) -> Result<Vec<Box<Generation>>, Refusal> {
+    let mut generations: Vec<Option<Box<Generation>>> = vec![None; count];
+    while let Some((index, event)) = events.next().await {
+        match event {
+            GenerateEvent::Started { .. } | GenerateEvent::Text { .. } | GenerateEvent::ToolCall(_) => {}
+            GenerateEvent::Finished(generation) => {
+                if let Some(place) = generations.get_mut(index) {
+                    *place = Some(generation);
+                }
+            }
+            GenerateEvent::Failed(refusal) => return Err(refusal),
+        }
+    }
+    generations.into_iter().collect::<Option<Vec<_>>>().ok_or_else(without_result)
+}
+
+/// A constraint that cannot be kept is called by the name that the request had for it.
+fn renamed(mut refusal: Refusal, constraint_name: Option<&'static str>) -> Refusal {
+    let ours = refusal.details.get("argument").is_some_and(|name| name == "json" || name == "json_schema");
+    if let (true, Some(name)) = (ours, constraint_name) {
+        refusal.details.insert("argument".to_owned(), name.into());
+    }
+    refusal
+}
+
+fn without_result() -> Refusal {
+    Refusal::new(ErrorCode::Internal, "the generation ended without a result")
 }

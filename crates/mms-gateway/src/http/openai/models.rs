@@ -42,6 +42,7 @@ fn object(model: &Arc<ModelView>, started: u64) -> Value {
         "status": model.status.as_str(),
         "context_length": model.n_ctx,
         "trained_context_length": model.context_length,
+        "capabilities": model.capabilities,
         "architecture": model.architecture,
         "quantization": model.quantization,
         "parameters": model.parameters,

@@ -49,19 +49,22 @@ impl Waiting {
     }
 }
 
+/// An event of the choice with this index.
+type Event = (usize, GenerateEvent);
+
 /// Answers with the stream once it is known that there is one, or that it will take a while.
 pub(super) async fn response(
-    mut events: impl Stream<Item = GenerateEvent> + Send + Unpin + 'static,
+    mut events: impl Stream<Item = Event> + Send + Unpin + 'static,
     answer: Answer,
     include_usage: bool,
     waiting: Waiting,
 ) -> Result<Response, Refusal> {
     let first = match timeout(waiting.silence, events.next()).await {
-        Ok(Some(GenerateEvent::Failed(refusal))) => return Err(refusal),
+        Ok(Some((_, GenerateEvent::Failed(refusal)))) => return Err(refusal),
         Ok(first) => first.map(Some),
         Err(_) => Some(None),
     };
-    let mut writer = Writer { answer, include_usage, model: String::new(), begun: false };
+    let mut writer = Writer { answer, include_usage, model: String::new(), ended: Vec::new() };
     let body = stream::iter(first)
         .chain(with_silences(events, waiting))
         .map(move |event| event.map_or(Bytes::from_static(COMMENT), |event| writer.write(event)))
@@ -72,9 +75,9 @@ pub(super) async fn response(
 
 /// The events, and `None` for each silence.
 fn with_silences(
-    events: impl Stream<Item = GenerateEvent> + Send + Unpin + 'static,
+    events: impl Stream<Item = Event> + Send + Unpin + 'static,
     waiting: Waiting,
-) -> impl Stream<Item = Option<GenerateEvent>> + Send {
+) -> impl Stream<Item = Option<Event>> + Send {
     stream::unfold((events, waiting), |(mut events, mut waiting)| async move {
         loop {
             let leaving = async {
@@ -97,38 +100,31 @@ struct Writer {
     answer: Answer,
     include_usage: bool,
     model: String,
-    begun: bool,
+    /// By the index of their choice.
+    ended: Vec<(usize, Box<Generation>)>,
 }
 
 impl Writer {
     /// The lines of one event.
-    fn write(&mut self, event: GenerateEvent) -> Bytes {
+    fn write(&mut self, (index, event): Event) -> Bytes {
         let mut lines = String::new();
         match event {
             GenerateEvent::Started { model_id, .. } => {
                 self.model = model_id;
-                self.begin(&mut lines);
+                self.piece(&mut lines, index, Piece::Begin);
             }
-            GenerateEvent::Text { text, .. } => {
-                self.begin(&mut lines);
-                self.piece(&mut lines, Piece::Text(&text));
+            GenerateEvent::Text { text, logprobs } => {
+                self.piece(&mut lines, index, Piece::Text(&text, &logprobs));
             }
-            // No tools are offered to the model.
-            GenerateEvent::ToolCall(_) => {}
-            GenerateEvent::Finished(generation) => self.finish(&mut lines, &generation),
+            GenerateEvent::ToolCall(call) => self.piece(&mut lines, index, Piece::Call(&call)),
+            GenerateEvent::Finished(generation) => self.finish(&mut lines, index, generation),
             GenerateEvent::Failed(refusal) => line(&mut lines, &error::object(&refusal).to_string()),
         }
         Bytes::from(lines)
     }
 
-    fn begin(&mut self, lines: &mut String) {
-        if !std::mem::replace(&mut self.begun, true) {
-            self.piece(lines, Piece::Begin);
-        }
-    }
-
-    fn piece(&self, lines: &mut String, piece: Piece<'_>) {
-        if let Some(mut chunk) = self.answer.chunk(&self.model, piece) {
+    fn piece(&mut self, lines: &mut String, index: usize, piece: Piece<'_>) {
+        for mut chunk in self.answer.chunks(index, &self.model, piece) {
             if self.include_usage {
                 chunk["usage"] = Value::Null;
             }
@@ -136,14 +132,18 @@ impl Writer {
         }
     }
 
-    fn finish(&mut self, lines: &mut String, generation: &Generation) {
+    fn finish(&mut self, lines: &mut String, index: usize, generation: Box<Generation>) {
         self.model.clone_from(&generation.model_id);
-        self.begin(lines);
-        self.piece(lines, Piece::End(generation.finish_reason));
-        if self.include_usage {
-            line(lines, &self.answer.usage_chunk(generation).to_string());
+        self.piece(lines, index, Piece::End(generation.finish_reason));
+        self.ended.push((index, generation));
+        if self.ended.len() == self.answer.choices() {
+            self.ended.sort_by_key(|(index, _)| *index);
+            let generations: Vec<Box<Generation>> = self.ended.drain(..).map(|(_, generation)| generation).collect();
+            if self.include_usage {
+                line(lines, &self.answer.usage_chunk(&generations).to_string());
+            }
+            line(lines, "[DONE]");
         }
-        line(lines, "[DONE]");
     }
 }
 
@@ -160,8 +160,27 @@ mod tests {
     use mms_protocol::generate::{FinishReason, Timings, Usage};
     use serde_json::json;
 
+    use mms_protocol::generate::{GenerateSpec, Prompt, ToolCall};
+    use mms_protocol::{GenerateArgs, ModelChoice};
+
     use super::super::answer::Kind;
+    use super::super::params::Asked;
     use super::*;
+
+    fn answer(kind: Kind, n: usize) -> Answer {
+        let spec = GenerateSpec::new(Prompt::Raw("Say".to_owned()));
+        let args = GenerateArgs::new(ModelChoice::Named("m".to_owned()), spec);
+        let choices = vec![args; n];
+        let asked = Asked {
+            choices,
+            n,
+            stream: true,
+            include_usage: false,
+            echo: kind == Kind::Completion,
+            constraint_name: None,
+        };
+        Answer::new(kind, &asked)
+    }
 
     fn started() -> GenerateEvent {
         GenerateEvent::Started { model_id: "m".to_owned(), prompt_tokens: 3, cached_tokens: 1 }
@@ -188,8 +207,11 @@ mod tests {
 
     /// The `data:` of every line; what is JSON, as JSON.
     async fn lines(kind: Kind, include_usage: bool, events: Vec<GenerateEvent>) -> Vec<Value> {
-        let response =
-            response(stream::iter(events), Answer::new(kind), include_usage, Waiting::with(None)).await.unwrap();
+        lines_of(answer(kind, 1), include_usage, events.into_iter().map(|event| (0, event)).collect()).await
+    }
+
+    async fn lines_of(answer: Answer, include_usage: bool, events: Vec<Event>) -> Vec<Value> {
+        let response = response(stream::iter(events), answer, include_usage, Waiting::with(None)).await.unwrap();
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream; charset=utf-8");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body = std::str::from_utf8(&body).unwrap();
@@ -230,12 +252,41 @@ mod tests {
     #[tokio::test]
     async fn a_completion_without_usage() {
         let lines = lines(Kind::Completion, false, vec![started(), text("Hi"), finished()]).await;
-        let texts: Vec<_> = lines[..2].iter().map(|chunk| chunk["choices"][0]["text"].clone()).collect();
-        assert_eq!(texts, [json!("Hi"), json!("")]);
+        let texts: Vec<_> = lines[..3].iter().map(|chunk| chunk["choices"][0]["text"].clone()).collect();
+        assert_eq!(texts, [json!("Say"), json!("Hi"), json!("")], "the prompt first, as asked");
         assert!(lines[0].get("usage").is_none());
         assert_eq!(lines[0]["object"], "text_completion");
-        assert_eq!(lines[1]["choices"][0]["finish_reason"], "stop");
-        assert_eq!(lines[2..], [json!("[DONE]")]);
+        assert_eq!(lines[2]["choices"][0]["finish_reason"], "stop");
+        assert_eq!(lines[3..], [json!("[DONE]")]);
+    }
+
+    #[tokio::test]
+    async fn choices_come_interleaved_and_end_together() {
+        let call = ToolCall { id: "call_1".to_owned(), name: "look".to_owned(), arguments: "{\"at\":1}".to_owned() };
+        let events = vec![
+            (1, started()),
+            (1, text("B")),
+            (0, text("A")),
+            (1, GenerateEvent::ToolCall(call)),
+            (1, finished()),
+            (0, finished()),
+        ];
+        let lines = lines_of(answer(Kind::Chat, 2), true, events).await;
+        let choice = |at: usize| &lines[at]["choices"][0];
+        let indices: Vec<_> = (0..7).map(|at| choice(at)["index"].as_u64().unwrap()).collect();
+        assert_eq!(indices, [1, 1, 0, 0, 1, 1, 0]);
+        assert_eq!((&choice(2)["delta"]["role"], &choice(3)["delta"]["content"]), (&json!("assistant"), &json!("A")));
+        let called = json!({
+            "index": 0, "id": "call_1", "type": "function",
+            "function": {"name": "look", "arguments": "{\"at\":1}"},
+        });
+        assert_eq!(choice(4)["delta"]["tool_calls"][0], called);
+        assert_eq!((&choice(5)["finish_reason"], &choice(6)["finish_reason"]), (&json!("stop"), &json!("stop")));
+        assert_eq!(
+            (&lines[7]["usage"]["prompt_tokens"], &lines[7]["usage"]["completion_tokens"]),
+            (&json!(3), &json!(4))
+        );
+        assert_eq!(lines[8..], [json!("[DONE]")]);
     }
 
     #[tokio::test]
@@ -250,9 +301,9 @@ mod tests {
     #[tokio::test]
     async fn silence_is_filled_with_comments() {
         let (tell, events) = tokio::sync::mpsc::unbounded_channel();
-        let events = stream::unfold(events, |mut events| async move { Some((events.recv().await?, events)) });
+        let events = stream::unfold(events, |mut events| async move { Some(((0, events.recv().await?), events)) });
         let waiting = Waiting { peer: None, silence: Duration::from_millis(1) };
-        let response = response(Box::pin(events), Answer::new(Kind::Completion), false, waiting).await.unwrap();
+        let response = response(Box::pin(events), answer(Kind::Completion, 1), false, waiting).await.unwrap();
         assert_eq!(response.status(), 200, "nothing has happened yet");
         let mut body = response.into_body().into_data_stream();
         for _ in 0..3 {
@@ -268,8 +319,8 @@ mod tests {
     #[tokio::test]
     async fn a_generation_that_never_began_is_an_error_of_its_own() {
         let full = Refusal::new(ErrorCode::QueueFull, "full");
-        let events = stream::iter([GenerateEvent::Failed(full.clone())]);
-        let refusal = response(events, Answer::new(Kind::Chat), false, Waiting::with(None)).await.unwrap_err();
+        let events = stream::iter([(0, GenerateEvent::Failed(full.clone()))]);
+        let refusal = response(events, answer(Kind::Chat, 1), false, Waiting::with(None)).await.unwrap_err();
         assert_eq!(refusal, full);
     }
 }
