@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub struct HttpClient {
     given: String,
     base: Base,
     timeout: Duration,
+    authorization: Option<HeaderValue>,
 }
 
 /// A whole reply.
@@ -50,13 +51,29 @@ impl HttpReply {
 impl HttpClient {
     /// A client of `http://host:port`; connections are made with each request. 5 seconds for each until told otherwise.
     pub fn new(base: &str) -> Result<Self, ClientError> {
-        Ok(Self { given: base.to_owned(), base: Base::parse(base)?, timeout: Duration::from_secs(5) })
+        Ok(Self {
+            given: base.to_owned(),
+            base: Base::parse(base)?,
+            timeout: Duration::from_secs(5),
+            authorization: None,
+        })
     }
 
     /// The time that a request has, its reply included; of a stream: the time until each next line.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Sends `key` as bearer token with every request.
+    pub fn with_bearer(self, key: &str) -> Result<Self, ClientError> {
+        let value = HeaderValue::from_str(&format!("Bearer {key}"));
+        let mut value = value.map_err(|_| ClientError::BadEndpoint {
+            endpoint: self.given.clone(),
+            why: "the API key has characters that no HTTP header may have".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
     }
 
     /// `GET path`.
@@ -105,6 +122,9 @@ impl HttpClient {
         let target = format!("{}{path}", self.base.prefix);
         let mut request = Request::builder().method(method).uri(target).header(HOST, self.base.host_header());
         request = request.header(ACCEPT, "application/json, text/event-stream;q=0.9, */*;q=0.5");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a check failed (smoke), or the output could not be written
+  1    a check (smoke) or a request (bench) failed, or the output could not be written
   2    mistake in the command line or the configuration
   3    no server at the endpoint
   4    the server refused the request
@@ -17,8 +17,8 @@ Exit codes:
   6    a port is in use
   7    what answers at the endpoint is no model manager
   8    the server could not start for another reason
-  130  ended at once by a second SIGINT
-  143  ended at once by a second SIGTERM";
+  130  ended at once by SIGINT (serve: by a second one)
+  143  ended at once by a second SIGTERM (serve)";
 
 /// Serves GGUF language models over ZeroMQ and HTTP, and asks such a server.
 #[derive(Debug, Parser)]
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Resident models, memory and health of the server
     Status(Target),
+    /// Measure a server: time to first token and tokens per second at several numbers of streams
+    Bench(BenchArgs),
     /// The configuration of `mms serve`
     Config(ConfigCommand),
     /// Print completions for a shell
@@ -172,6 +174,56 @@ pub(crate) struct ChatCommand {
     /// Which server.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// `mms bench`
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Another OpenAI-compatible endpoint, such as http://host:8080/v1
+    #[arg(long, value_name = "URL", conflicts_with_all = ["endpoint", "http", "over", "loads"])]
+    pub url: Option<String>,
+    /// Environment variable that holds the endpoint's API key
+    #[arg(long, value_name = "NAME")]
+    pub api_key_env: Option<String>,
+    /// The model [default: the suite's choice for `fast`, or the endpoint's first]
+    #[arg(short, long, value_name = "ID")]
+    pub model: Option<String>,
+    /// Port of the suite to ask: http streams, zmq gives whole answers
+    #[arg(long, value_enum, default_value_t = Over::Http)]
+    pub over: Over,
+    /// Streams at once, one level after the other
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub concurrency: Vec<u32>,
+    /// Requests of each level (at least one for each stream)
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub requests: u32,
+    /// Tokens of each prompt, about
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub prompt_tokens: u32,
+    /// Most tokens of each answer
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub tokens: u32,
+    /// Measure loads too: the model is unloaded and loaded again, which others who use it will notice
+    #[arg(long)]
+    pub loads: bool,
+    /// A second model: also measure how long it takes until one has taken the other's place
+    #[arg(long, value_name = "ID", requires = "loads")]
+    pub swap_with: Option<String>,
+    /// Loads and swaps of each model
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Port of a suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Over {
+    /// The HTTP port.
+    Http,
+    /// The main port.
+    Zmq,
 }
 
 /// `mms models`

@@ -1,6 +1,7 @@
 //! The commands. Each is a file that takes its arguments and says how it ended; how requests travel is in `mms_client`.
 
 mod ask;
+mod bench;
 mod chat;
 mod config;
 mod generate;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Generate(args) => client_runtime()?.block_on(generate::run(&args)),
         Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
+        Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),
         Command::Status(target) => client_runtime()?.block_on(status::run(&target)),
         Command::Config(args) => config::run(&args.action),
         Command::Completions { shell } => {

@@ -19,6 +19,14 @@ pub(crate) enum Failure {
         /// Of how many.
         all: usize,
     },
+    /// Requests of a benchmark failed; they have been printed.
+    #[error("{failed} of {all} requests failed")]
+    Requests {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+    },
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Mistakes),
@@ -31,7 +39,7 @@ pub(crate) enum Failure {
     /// The server could not start.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A second signal ended the server at once; the number of that signal.
+    /// A signal ended the command at once (of a server, a second one); the number of that signal.
     #[error("ended at once by signal {0}; running requests were cut off")]
     Interrupted(i32),
     /// Standard output or input failed.
@@ -43,7 +51,7 @@ impl Failure {
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Checks { .. } => 1,
+            Self::Checks { .. } | Self::Requests { .. } => 1,
             Self::Output(_) => 1,
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Client(error) => match error {
@@ -125,6 +133,7 @@ mod tests {
         let refusal = Refusal::new(ErrorCode::QueueFull, "full");
         for (failure, code, word) in [
             (Failure::Checks { failed: 1, all: 2 }, 1, "a check failed"),
+            (Failure::Requests { failed: 1, all: 2 }, 1, "request"),
             (Failure::Config(Mistakes(Vec::new())), 2, "configuration"),
             (Failure::Usage("x".to_owned()), 2, "command line"),
             (client(ClientError::BadEndpoint { endpoint: endpoint(), why: String::new() }), 2, "command line"),

@@ -109,6 +109,13 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// What is being done.
+    pub(crate) fn say(&self, message: &str) {
+        self.0.set_message(message.to_owned());
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();

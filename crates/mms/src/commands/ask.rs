@@ -50,7 +50,8 @@ impl Server {
         Ok(HttpClient::new(&self.endpoints.http)?.with_timeout(self.timeout(usual)))
     }
 
-    fn timeout(&self, usual: Duration) -> Duration {
+    /// What the user said, else `usual`.
+    pub(super) fn timeout(&self, usual: Duration) -> Duration {
         self.timeout.unwrap_or(usual)
     }
 }

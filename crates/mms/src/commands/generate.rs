@@ -107,7 +107,8 @@ fn broken(server: &Server, why: &str) -> Failure {
     ClientError::Protocol { endpoint: server.endpoints.http.clone(), why: why.to_owned() }.into()
 }
 
-fn refusal_of(reply: &HttpReply) -> Refusal {
+/// The refusal that a whole HTTP reply stands for.
+pub(super) fn refusal_of(reply: &HttpReply) -> Refusal {
     let json = reply.json().unwrap_or_default();
     match json.get("error") {
         Some(error) => refusal_in(error),
@@ -118,7 +119,8 @@ fn refusal_of(reply: &HttpReply) -> Refusal {
     }
 }
 
-fn refusal_in(error: &Value) -> Refusal {
+/// The refusal in an error object of OpenAI's shape.
+pub(super) fn refusal_in(error: &Value) -> Refusal {
     let code = error.get("code").and_then(Value::as_str).and_then(ErrorCode::from_name);
     let message = error.get("message").and_then(Value::as_str).map_or_else(|| error.to_string(), str::to_owned);
     Refusal::new(code.unwrap_or(ErrorCode::Internal), message)

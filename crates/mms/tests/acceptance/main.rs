@@ -3,6 +3,7 @@
 
 mod asking;
 mod bad_input;
+mod bench;
 mod clients;
 mod files;
 #[expect(dead_code, reason = "this program uses a part of it")]
