@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod memory;
 pub mod routing;
 pub mod scan;
+pub mod sim;
 mod snapshot;
 mod start;
 mod task;

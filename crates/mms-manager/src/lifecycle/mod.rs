@@ -14,13 +14,15 @@
 //! ```
 //!
 //! Draining and Ending are both shown as `draining`. What is promised, and tested with random interleavings: every request ends
-//! exactly once; a model has at most one worker; reservations never exceed the budget; what is busy, loading or pinned is never a
-//! victim; memory counts as held until the process is gone; no state waits for something that cannot come.
+//! exactly once; a model has at most one worker; reservations never exceed the budget; what is loading or pinned is never a victim, and
+//! what is at work only after its turn ([`policy`]), when its work under way has ended; memory counts as held until the process is
+//! gone; no state waits for something that cannot come.
 
 mod admission;
 mod catalogue;
 mod memory;
 mod model;
+mod policy;
 mod progress;
 mod refusals;
 mod requests;
@@ -31,7 +33,7 @@ mod timers;
 mod view;
 mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mms_protocol::KeepAlive;
@@ -293,8 +295,12 @@ pub struct Lifecycle {
     requests: BTreeMap<RequestId, Request>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     workers: BTreeMap<WorkerId, String>,
-    /// Models in `Queued`, the longest waiting first.
-    waiting: VecDeque<String>,
+    /// Models in `Queued`.
+    waiting: BTreeSet<String>,
+    /// Of them, those for which others were told to go.
+    promised: BTreeSet<String>,
+    /// When a model that waits may have one at work go for it.
+    next_turn: Option<Instant>,
     last_worker: WorkerId,
     drain_until: Option<Instant>,
     effects: Vec<Effect>,
@@ -311,7 +317,9 @@ impl Lifecycle {
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             workers: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            promised: BTreeSet::new(),
+            next_turn: None,
             last_worker: 0,
             drain_until: None,
             effects: Vec::new(),

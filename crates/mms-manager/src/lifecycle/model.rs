@@ -31,6 +31,11 @@ pub(super) struct Model {
     pub(super) last_used: Option<Instant>,
     /// The last keep-alive that was given; holds until it is unloaded.
     pub(super) keep_alive: Option<KeepAlive>,
+    /// When it was last asked for, and the running mean of the time between two such moments.
+    pub(super) asked: Option<Instant>,
+    pub(super) interval: Option<Duration>,
+    /// When a request of its queue was last given to its worker, or left it.
+    pub(super) last_served: Option<Instant>,
     /// What its last load took.
     pub(super) last_load: Option<Duration>,
     /// Running mean of the time that a generation takes in the worker.
@@ -50,12 +55,16 @@ pub(super) enum Phase {
     Ready {
         process: Process,
         slots: u32,
+        /// Resident since.
+        since: Instant,
         active: Active,
         idle_since: Instant,
     },
     /// Ends when the last of `active` has ended.
     Draining {
         process: Process,
+        slots: u32,
+        since: Instant,
         active: Active,
         cause: Cause,
         unloaders: Vec<RequestId>,
@@ -137,6 +146,9 @@ impl Model {
             sentence: None,
             last_used: None,
             keep_alive: None,
+            asked: None,
+            interval: None,
+            last_served: None,
             last_load: None,
             service: None,
         }
@@ -224,6 +236,15 @@ impl Model {
         if self.failures >= FAILURES_ALLOWED {
             self.sentence = Some((now + pause_of(self.failures), why.to_owned()));
         }
+    }
+
+    /// Somebody asks for it.
+    pub(super) fn record_request(&mut self, now: Instant) {
+        if let Some(before) = self.asked.replace(now) {
+            let passed = now.saturating_duration_since(before);
+            self.interval = Some(self.interval.map_or(passed, |mean| (mean * 7 + passed) / 8));
+        }
+        self.last_used = Some(now);
     }
 
     pub(super) fn record_success(&mut self, took: Duration) {

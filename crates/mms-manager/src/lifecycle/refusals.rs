@@ -76,6 +76,19 @@ pub(super) fn insufficient(id: &str, needed: f64, budget: f64, free: f64, holder
         .with("holders", holders)
 }
 
+pub(super) fn too_many(id: &str, most: usize, pinned: Vec<String>) -> Refusal {
+    let text = format!(
+        "{id} cannot be loaded: at most {most} models may be in memory (max_loaded_models), and {} of them are pinned ({}); unload one \
+         of these, or raise the limit",
+        pinned.len(),
+        pinned.join(", ")
+    );
+    Refusal::new(ErrorCode::InsufficientMemory, text)
+        .with("model_id", id)
+        .with("max_loaded_models", most)
+        .with("pinned", pinned)
+}
+
 /// `took`: the time that the request had.
 pub(super) fn timeout(model: &Model, request: RequestId, took: Duration, now: Instant) -> Refusal {
     let id = &model.facts.id;

@@ -17,7 +17,7 @@ impl Lifecycle {
             return self.end(ask.request, Effect::Refused(ask.request, refusal));
         }
         model.queue.push_back(ask.request);
-        model.last_used = Some(now);
+        model.record_request(now);
         match model.phase {
             Phase::Available => self.want(&id),
             Phase::Ready { .. } => self.dispatch(now, &id),
@@ -207,6 +207,7 @@ impl Lifecycle {
                 late.push(request);
                 continue;
             }
+            model.last_served = Some(now);
             active.insert(request, Running { since: now, spoke: false, cancelled: None });
             self.effects.push(Effect::Dispatch { worker: process.worker, request });
             self.changed.insert(id.to_owned());
@@ -219,13 +220,14 @@ impl Lifecycle {
 
     /// Ends a model's worker on purpose: at once when it has no work, else after the work under way.
     pub(super) fn retire(&mut self, now: Instant, id: &str, why: &'static str, unloaders: Vec<RequestId>) {
-        // A replaced model serves who waits from its new file; otherwise nobody will serve them but this worker.
-        if why != "replaced" {
+        // A replaced model serves who waits from its new file, and one that makes room does so in its next turn; otherwise nobody will
+        // serve them but this worker.
+        if !matches!(why, "replaced" | "evicted") {
             self.hand_over(now, id, true);
         }
         let Some(model) = self.models.get_mut(id) else { return };
-        let Phase::Ready { process, active, .. } = &mut model.phase else { return };
-        let (process, active) = (process.clone(), std::mem::take(active));
+        let Phase::Ready { process, slots, since, active, .. } = &mut model.phase else { return };
+        let (process, slots, since, active) = (process.clone(), *slots, *since, std::mem::take(active));
         self.changed.insert(id.to_owned());
         let cause = Cause::Purpose(why);
         if active.is_empty() {
@@ -233,7 +235,7 @@ impl Lifecycle {
             let kill_at = now + self.limits.shutdown_grace;
             model.phase = Phase::Ending { process, cause, unloaders, kill_at };
         } else {
-            model.phase = Phase::Draining { process, active, cause, unloaders };
+            model.phase = Phase::Draining { process, slots, since, active, cause, unloaders };
         }
     }
 }

@@ -23,7 +23,7 @@ impl Lifecycle {
     pub fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|&(at, _)| at);
         let models = self.models.values().filter_map(|model| self.first_due(model)).map(|(at, _)| at).min();
-        [deadline, models, self.drain_timer()].into_iter().flatten().min()
+        [deadline, models, self.drain_timer(), self.turn_timer()].into_iter().flatten().min()
     }
 
     pub(super) fn on_tick(&mut self, now: Instant) {

@@ -46,7 +46,7 @@ impl Lifecycle {
         model.last_load = Some(now.saturating_duration_since(*since));
         let process = Process { measured_mb, ..process.clone() };
         self.effects.push(Effect::Note(Note::Loaded { model: id.to_owned(), worker: process.worker }));
-        model.phase = Phase::Ready { process, slots: slots.max(1), active: Active::new(), idle_since: now };
+        model.phase = Phase::Ready { process, slots: slots.max(1), since: now, active: Active::new(), idle_since: now };
         model.last_used = Some(now);
         self.changed.insert(id.to_owned());
         for request in std::mem::take(&mut model.loaders) {
@@ -133,11 +133,11 @@ impl Lifecycle {
         match &mut model.phase {
             Phase::Ready { idle_since, .. } => {
                 *idle_since = now;
-                model.last_used = Some(now);
+                (model.last_used, model.last_served) = (Some(now), Some(now));
                 self.dispatch(now, id);
                 self.review(now, id);
             }
-            Phase::Draining { process, active, cause, unloaders } if active.is_empty() => {
+            Phase::Draining { process, active, cause, unloaders, .. } if active.is_empty() => {
                 let (process, cause, unloaders) = (process.clone(), *cause, std::mem::take(unloaders));
                 self.effects.push(Effect::Shutdown(process.worker));
                 let kill_at = now + self.limits.shutdown_grace;

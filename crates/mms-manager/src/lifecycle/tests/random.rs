@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use mms_protocol::ErrorCode;
 use mms_protocol::worker::GenerateFailure;
+use mms_protocol::{ErrorCode, KeepAlive};
 use proptest::prelude::*;
 
 use super::world::{End, World, facts};
+use crate::catalogue::Priority;
 use crate::lifecycle::{Note, WorkerInput};
 
 /// One thing that happens. Numbers choose among what there is, modulo its count.
@@ -22,6 +23,8 @@ enum Step {
     Replace(usize),
     Break(usize, bool),
     Pin(usize, bool),
+    Rank(usize, usize),
+    KeepAlive(Option<i64>),
     Pass(u64),
     Drain(u64),
 }
@@ -64,22 +67,25 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any_model.clone().prop_map(Step::Restore),
         1 => any_model.clone().prop_map(Step::Replace),
         1 => (any_model.clone(), any::<bool>()).prop_map(|(model, broken)| Step::Break(model, broken)),
-        1 => (any_model, any::<bool>()).prop_map(|(model, pinned)| Step::Pin(model, pinned)),
+        1 => (any_model.clone(), any::<bool>()).prop_map(|(model, pinned)| Step::Pin(model, pinned)),
+        1 => (any_model, 0_usize..3).prop_map(|(model, rank)| Step::Rank(model, rank)),
+        2 => prop::option::of(-1_i64..30).prop_map(Step::KeepAlive),
         6 => (0_u64..40).prop_map(Step::Pass),
         1 => (0_u64..60).prop_map(Step::Drain),
     ]
 }
 
-fn world() -> World {
+fn world(most: usize) -> World {
     // Two of the first three fit together, the fourth only alone, the fifth never.
     let idle = Some(Duration::from_secs(60));
-    World::new([
+    let models = [
         facts("a", 400.0),
         super::super::Facts { idle_unload: idle, ..facts("b", 300.0) },
         super::super::Facts { idle_unload: idle, slots: 2, ..facts("c", 500.0) },
         facts("d", 900.0),
         facts("e", 1500.0),
-    ])
+    ];
+    World::with_most(models, most)
 }
 
 fn nth<T: Clone>(items: impl IntoIterator<Item = T>, n: usize) -> Option<T> {
@@ -140,6 +146,16 @@ impl World {
             Step::Pin(model, pinned) => {
                 let id = self.id(model);
                 self.change(&id, |facts| facts.pinned = pinned);
+            }
+            Step::Rank(model, rank) => {
+                let id = self.id(model);
+                self.change(&id, |facts| facts.priority = [Priority::Low, Priority::Medium, Priority::High][rank]);
+            }
+            Step::KeepAlive(given) => {
+                self.keep_alive = given.map(|seconds| match u64::try_from(seconds) {
+                    Ok(seconds) => KeepAlive::For(Duration::from_secs(seconds)),
+                    Err(_) => KeepAlive::Forever,
+                });
             }
             Step::Pass(seconds) => self.pass(Duration::from_secs(seconds)),
             Step::Drain(seconds) => self.drain(Duration::from_secs(seconds)),
@@ -212,8 +228,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_request_ends_and_a_drain_leaves_nothing(steps in prop::collection::vec(step(), 0..120)) {
-        let mut world = world();
+    fn every_request_ends_and_a_drain_leaves_nothing(steps in prop::collection::vec(step(), 0..120), most in 0_usize..3) {
+        let mut world = world(most);
         for step in &steps {
             world.take(step);
         }
@@ -232,8 +248,8 @@ proptest! {
     }
 
     #[test]
-    fn with_workers_in_order_everybody_is_answered_without_waiting(steps in prop::collection::vec(step(), 0..120)) {
-        let mut world = world();
+    fn with_workers_in_order_everybody_is_answered_without_waiting(steps in prop::collection::vec(step(), 0..120), most in 0_usize..3) {
+        let mut world = world(most);
         for step in steps.iter().filter(|step| !matches!(step, Step::Drain(_))) {
             world.take(step);
         }
@@ -246,8 +262,8 @@ proptest! {
     }
 
     #[test]
-    fn a_pinned_model_leaves_only_when_it_is_told_to(steps in prop::collection::vec(step(), 0..120)) {
-        let mut world = world();
+    fn a_pinned_model_leaves_only_when_it_is_told_to(steps in prop::collection::vec(step(), 0..120), most in 0_usize..3) {
+        let mut world = world(most);
         world.change("a", |facts| facts.pinned = true);
         let unpins = |step: &Step| matches!(step, Step::Pin(..) | Step::Drain(_));
         for step in steps.iter().filter(|step| !unpins(step)) {

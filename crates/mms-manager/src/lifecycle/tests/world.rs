@@ -28,6 +28,7 @@ pub(super) struct World {
     pub(super) ended: BTreeMap<RequestId, End>,
     pub(super) notes: Vec<Note>,
     pub(super) draining: bool,
+    most: usize,
     /// Given with every request.
     pub(super) keep_alive: Option<KeepAlive>,
     last_request: RequestId,
@@ -94,10 +95,16 @@ pub(super) fn resident(models: impl IntoIterator<Item = Facts>) -> World {
 
 impl World {
     pub(super) fn new(models: impl IntoIterator<Item = Facts>) -> Self {
+        Self::with_most(models, 0)
+    }
+
+    /// With at most so many models in memory; 0: any number.
+    pub(super) fn with_most(models: impl IntoIterator<Item = Facts>, max_loaded_models: usize) -> Self {
         let memory = Memory { budget_mb: BUDGET, available_mb: 1e9 };
         let facts: BTreeMap<String, Facts> = models.into_iter().map(|facts| (facts.id.clone(), facts)).collect();
         let mut world = Self {
-            lifecycle: Lifecycle::new(limits(), memory),
+            lifecycle: Lifecycle::new(Limits { max_loaded_models, ..limits() }, memory),
+            most: max_loaded_models,
             now: Instant::now(),
             listed: facts.keys().cloned().collect(),
             facts,
@@ -278,6 +285,7 @@ impl World {
                 assert!(self.workers.values().all(|sim| sim.model != model), "a second worker for {model}");
                 assert!(self.lifecycle.used_mb() <= BUDGET, "over the budget: {:?}", self.lifecycle);
                 self.workers.insert(worker, SimWorker { model, ..SimWorker::default() });
+                assert!(self.most == 0 || self.workers.len() <= self.most, "too many models: {:?}", self.lifecycle);
             }
             Effect::Dispatch { worker, request } => {
                 assert!(
