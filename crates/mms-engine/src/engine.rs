@@ -5,6 +5,8 @@
 //! enough that llama.cpp need not be interrupted within one, which would leave the other sequences of the batch half computed.
 
 mod admit;
+mod guess;
+mod overflow;
 mod step;
 
 use std::collections::VecDeque;
@@ -12,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
-use mms_protocol::worker::{GenerateFailure, Heartbeat, RequestId, ToHost, ToWorker};
+use mms_protocol::worker::{GenerateFailure, Heartbeat, RequestId, Speculation, ToHost, ToWorker};
 
 use crate::crowd::Crowd;
 use crate::load::Loaded;
@@ -21,6 +23,7 @@ use crate::plan::{Need, Pace, Share};
 use crate::prompts::{Prepared, Prompts, Request, Ticket};
 use crate::sampling::Candidates;
 use crate::slot::{Slot, count};
+use crate::speculate::Gauge;
 use crate::sys::Batch;
 use crate::wire::{Incoming, Outbox};
 
@@ -39,6 +42,10 @@ pub(crate) struct Engine {
     outbox: Outbox,
     /// The model's memory can forget the end of a sequence and lend its beginning.
     memory_is_partial: bool,
+    /// What has filled its context goes on without a part of it.
+    shifts: bool,
+    speculation: Speculation,
+    gauge: Gauge,
     admitted: u64,
     steps: u64,
     last_heartbeat: Instant,
@@ -84,6 +91,8 @@ impl Engine {
             piece: Vec::with_capacity(256),
             events: Vec::new(),
         };
+        let shifts = overflow::shifts(&loaded, memory_is_partial);
+        let speculation = if memory_is_partial { loaded.settings.speculation } else { Speculation::Off };
         let crowd = Crowd::new(loaded.context.most_threads());
         Self {
             loaded,
@@ -93,6 +102,9 @@ impl Engine {
             inbox,
             outbox,
             memory_is_partial,
+            shifts,
+            speculation,
+            gauge: Gauge::default(),
             admitted: 0,
             steps: 0,
             last_heartbeat: Instant::now(),
@@ -107,6 +119,7 @@ impl Engine {
     pub(crate) fn run(mut self) -> Result<(), OutOfPlace> {
         self.heartbeat();
         while self.receive()? {
+            self.forget_inexact();
             self.admit();
             if self.is_busy() {
                 self.step();
@@ -196,11 +209,17 @@ impl Engine {
         if cached.len() <= length {
             return;
         }
-        let kept = if length > 0 && self.loaded.context.forget(slot, length) { length } else { 0 };
+        let context = &mut self.loaded.context;
+        let kept = if length > 0 && context.can_continue_at(slot, length) && context.forget(slot, length) {
+            length
+        } else {
+            0
+        };
         if kept == 0 {
             self.loaded.context.forget(slot, 0);
         }
         cached.truncate(kept);
+        self.slots[slot].shared = self.slots[slot].shared.min(kept);
     }
 
     fn heartbeat(&mut self) {

@@ -11,7 +11,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::VocabType;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use mms_protocol::worker::{
-    DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, LoadSpec, LoadedInfo, LoraAdapter,
+    DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, LoadSpec, LoadedInfo, LoraAdapter, Speculation,
 };
 use serde::Serialize;
 
@@ -26,6 +26,10 @@ pub(crate) struct Loaded {
     pub(crate) context: Context<'static>,
     /// Tokens in one batch step at most; at least one for each slot.
     pub(crate) batch: usize,
+    /// Guessed tokens in one batch step at most.
+    pub(crate) guesses: usize,
+    /// What it was loaded with.
+    pub(crate) settings: EngineSettings,
     /// What the host is told.
     pub(crate) info: LoadedInfo,
 }
@@ -87,7 +91,15 @@ pub(crate) fn load(
         load_ms = info.load_ms,
         "loaded"
     );
-    Ok((Loaded { model, context, batch: sizes.batch as usize, info }, prompter))
+    let loaded = Loaded {
+        model,
+        context,
+        batch: sizes.batch as usize,
+        guesses: sizes.guesses as usize,
+        settings: spec.settings,
+        info,
+    };
+    Ok((loaded, prompter))
 }
 
 /// Devices that llama.cpp can use, the CPU first.
@@ -206,6 +218,7 @@ struct Sizes {
     ubatch: u32,
     threads: u32,
     threads_batch: u32,
+    guesses: u32,
 }
 
 impl Sizes {
@@ -222,6 +235,7 @@ impl Sizes {
             ubatch: settings.ubatch_size.clamp(1, batch),
             threads,
             threads_batch: or(settings.threads_batch, threads).min(MOST_THREADS),
+            guesses: guesses(settings, slots),
         }
     }
 
@@ -241,7 +255,7 @@ impl Sizes {
         ContextOptions {
             tokens: self.context_length.saturating_mul(self.slots),
             sequences: self.slots,
-            outputs: self.slots,
+            outputs: self.slots + self.guesses,
             batch: self.batch,
             ubatch: self.ubatch,
             threads: self.threads,
@@ -252,6 +266,17 @@ impl Sizes {
         }
     }
 }
+
+/// Each guess in a batch takes memory for its logits, so that all slots together get what a few of them can use.
+fn guesses(settings: &EngineSettings, slots: u32) -> u32 {
+    let each = settings.draft_tokens.clamp(1, 64);
+    match settings.speculation {
+        Speculation::Off => 0,
+        Speculation::Auto | Speculation::PromptLookup => (each * slots).min(MOST_SHARED_GUESSES).max(each),
+    }
+}
+
+const MOST_SHARED_GUESSES: u32 = 32;
 
 /// Far beyond what any machine holds for a model of use: 32 Mi tokens.
 const MOST_CACHED_TOKENS: u64 = 1 << 25;

@@ -18,6 +18,7 @@ mod sampling;
 mod serve;
 mod slot;
 mod special;
+mod speculate;
 #[expect(unsafe_code, reason = "llama.cpp is C++; what llama-cpp-2 does not wrap is wrapped here, and nowhere else")]
 mod sys;
 mod template;

@@ -18,6 +18,7 @@ use mms_protocol::worker::RequestId;
 use crate::output::Output;
 use crate::plan::{Need, Share};
 use crate::sampling::Chooser;
+use crate::speculate::Luck;
 use crate::sys::Batch;
 
 /// One sequence.
@@ -25,6 +26,13 @@ use crate::sys::Batch;
 pub(crate) struct Slot {
     /// Tokens whose KV is present, from position 0.
     pub(crate) cached: Vec<LlamaToken>,
+    /// After the context was shifted: as many tokens at the beginning have the KV that they would have without it. The others still
+    /// carry what was forgotten, which is right for this answer and wrong for any other.
+    pub(crate) exact: Option<usize>,
+    /// No more tokens than this at the beginning may share their place in the KV cache with another slot.
+    pub(crate) shared: usize,
+    /// Tokens that are computed with the next step although they are only guessed.
+    pub(crate) guesses: Vec<LlamaToken>,
     /// Grows with every use of any slot.
     pub(crate) last_used: u64,
     pub(crate) work: Work,
@@ -59,11 +67,20 @@ pub(crate) struct Job {
     pub(crate) came: Instant,
     pub(crate) assigned: Instant,
     pub(crate) first_token: Option<Instant>,
+    /// How well guessing goes, and what came of it.
+    pub(crate) luck: Luck,
+    pub(crate) drafted: usize,
+    pub(crate) accepted: usize,
 }
 
 impl Slot {
     pub(crate) fn is_idle(&self) -> bool {
         matches!(self.work, Work::Idle)
+    }
+
+    /// The beginning that others may build on.
+    pub(crate) fn reusable(&self) -> &[LlamaToken] {
+        &self.cached[..self.exact.map_or(self.cached.len(), |exact| exact.min(self.cached.len()))]
     }
 
     pub(crate) fn job(&self) -> Option<&Job> {
@@ -87,7 +104,7 @@ impl Slot {
             Work::Prefilling(job) => {
                 Some(Need::Prefill { remaining: job.prompt.len() - self.cached.len(), order: job.order })
             }
-            Work::Decoding { .. } => Some(Need::Decode),
+            Work::Decoding { .. } => Some(Need::Decode { guesses: self.guesses.len() }),
         }
     }
 
@@ -101,11 +118,16 @@ impl Slot {
                     batch.push(token, from + offset, share.slot, share.output && offset + 1 == share.tokens);
                 }
             }
-            Work::Decoding { next, .. } => batch.push(*next, from, share.slot, share.output),
+            Work::Decoding { next, .. } => {
+                let tokens = std::iter::once(next).chain(&self.guesses).take(share.tokens);
+                for (offset, &token) in tokens.enumerate() {
+                    batch.push(token, from + offset, share.slot, share.output);
+                }
+            }
         }
     }
 
-    /// The share was computed: its KV is there now.
+    /// The share was computed: its KV is there now. Guesses do not count before they turn out to be right.
     pub(crate) fn computed(&mut self, share: Share) {
         match &self.work {
             Work::Idle => {}
@@ -138,7 +160,8 @@ impl Job {
             prompt_ms: milliseconds(self.assigned, first),
             predicted_ms,
             predicted_per_second: if predicted_ms > 0.0 { after_first / predicted_ms * 1e3 } else { 0.0 },
-            ..Timings::default()
+            drafted_tokens: count(self.drafted),
+            accepted_tokens: count(self.accepted),
         }
     }
 }

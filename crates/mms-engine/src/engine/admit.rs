@@ -11,6 +11,7 @@ use crate::prompts::Request;
 use crate::reuse::{SlotView, choose};
 use crate::sampling::Chooser;
 use crate::slot::{Job, Slot, Work, count};
+use crate::speculate::Luck;
 
 impl Engine {
     /// Gives free slots to the requests that have waited longest.
@@ -41,12 +42,20 @@ impl Engine {
             chooser: Chooser::new(&sampling, self.loaded.model, &prompt, context_length),
             output: Output::new(stop),
             logprobs: logprobs.map(|most| most as usize),
-            limit: room.min(max_tokens.map_or(usize::MAX, |most| most as usize)),
+            limit: match max_tokens {
+                // Without a limit of its own an answer ends with the context: not every model comes to an end.
+                Some(most) if self.shifts => most as usize,
+                Some(most) => room.min(most as usize),
+                None => room,
+            },
             generated: 0,
             kept,
             came,
             assigned: Instant::now(),
             first_token: None,
+            luck: Luck::default(),
+            drafted: 0,
+            accepted: 0,
             prompt,
         };
         self.slots[slot].last_used = self.admitted;
@@ -58,7 +67,7 @@ impl Engine {
         let views: Vec<SlotView<'_, LlamaToken>> = self
             .slots
             .iter()
-            .map(|slot| SlotView { cached: &slot.cached, free: slot.is_idle(), last_used: slot.last_used })
+            .map(|slot| SlotView { cached: slot.reusable(), free: slot.is_idle(), last_used: slot.last_used })
             .collect();
         let choice = choose(prompt, &views, self.memory_is_partial)?;
         match choice.share_from {
@@ -67,6 +76,9 @@ impl Engine {
                 self.cut(choice.slot, 0);
                 self.loaded.context.share(lender, choice.slot, choice.keep);
                 self.slots[choice.slot].cached.extend_from_slice(&prompt[..choice.keep]);
+                for sharer in [lender, choice.slot] {
+                    self.slots[sharer].shared = self.slots[sharer].shared.max(choice.keep);
+                }
             }
         }
         Some((choice.slot, self.slots[choice.slot].cached.len()))

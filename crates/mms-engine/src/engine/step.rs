@@ -16,6 +16,11 @@ use crate::sys::{DecodeError, preemptions};
 impl Engine {
     /// Computes one step for all slots that work; there must be one.
     pub(super) fn step(&mut self) {
+        self.make_room();
+        if !self.is_busy() {
+            return;
+        }
+        self.propose();
         self.plan();
         let shares = std::mem::take(&mut self.scratch.shares);
         let began = Instant::now();
@@ -24,13 +29,18 @@ impl Engine {
             Ok(()) => {
                 self.steps += 1;
                 self.note_time(&shares, began);
-                let mut last = 0;
+                let mut first = 0;
                 for &share in &shares {
-                    last += share.tokens;
-                    self.slots[share.slot].computed(share);
-                    if share.output {
-                        self.sample(share.slot, last - 1);
+                    match self.slots[share.slot].work {
+                        Work::Decoding { .. } => self.check_guesses(share, first),
+                        Work::Prefilling(_) | Work::Idle => {
+                            self.slots[share.slot].computed(share);
+                            if share.output {
+                                self.sample(share.slot, first + share.tokens - 1);
+                            }
+                        }
                     }
+                    first += share.tokens;
                 }
             }
             Err(error) => {
@@ -47,8 +57,8 @@ impl Engine {
         let scratch = &mut self.scratch;
         scratch.needs.clear();
         scratch.needs.extend(self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.need()?))));
-        let answers_running = scratch.needs.iter().any(|(_, need)| *need == Need::Decode);
-        let prefill = self.pace.prefill_budget(answers_running);
+        let answers = scratch.needs.iter().filter(|(_, need)| matches!(need, Need::Decode { .. })).count();
+        let prefill = self.pace.prefill_budget(answers);
         plan(&scratch.needs, self.loaded.batch, prefill, &mut scratch.shares);
         scratch.batch.clear();
         for &share in &scratch.shares {
@@ -76,7 +86,11 @@ impl Engine {
     fn note_time(&mut self, shares: &[Share], began: Instant) {
         let is_prefill = |share: &&Share| matches!(self.slots[share.slot].work, Work::Prefilling(_));
         let prefill = shares.iter().filter(is_prefill).map(|share| share.tokens).sum();
-        self.pace.record(self.scratch.batch.len(), prefill, began.elapsed());
+        let took = began.elapsed();
+        self.pace.record(self.scratch.batch.len(), prefill, took);
+        if prefill == 0 {
+            self.gauge.record(shares.len(), self.scratch.batch.len() - shares.len(), took);
+        }
         if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), preemptions()) {
             tracing::debug!(threads, "threads follow the load of the machine");
             self.loaded.context.use_threads(threads);
@@ -84,7 +98,7 @@ impl Engine {
     }
 
     /// Takes the next token of `slot` from the logits of the batch's token at `index`.
-    fn sample(&mut self, slot: usize, index: usize) {
+    pub(super) fn sample(&mut self, slot: usize, index: usize) {
         let (mut job, was_prefilling) = match std::mem::take(&mut self.slots[slot].work) {
             Work::Idle => return,
             Work::Prefilling(job) => (job, true),
@@ -141,7 +155,7 @@ impl Engine {
     }
 
     /// Ends the work of a slot whose sequence is in an unknown state.
-    fn drop_failed(&mut self, slot: usize, failure: GenerateFailure) {
+    pub(super) fn drop_failed(&mut self, slot: usize, failure: GenerateFailure) {
         self.loaded.context.forget(slot, 0);
         self.slots[slot].cached.clear();
         if let Some(job) = self.slots[slot].take_job() {

@@ -207,6 +207,66 @@ impl<'model> Context<'model> {
             ll::llama_memory_seq_cp(memory, clamp(from), clamp(to), 0, clamp(length));
         }
     }
+
+    /// Positions can be changed afterwards.
+    pub(crate) fn can_shift(&self) -> bool {
+        // SAFETY: as in `forget`; it only reads.
+        unsafe { ll::llama_memory_can_shift(ll::llama_get_memory(self.raw.as_ptr())) }
+    }
+
+    /// Forgets `count` positions of `sequence` from `from` on and moves up what follows them. What it moves must not be shared with
+    /// another sequence, and the memory must be one that can shift. False: nothing has changed.
+    pub(crate) fn shift(&mut self, sequence: usize, from: usize, count: usize) -> bool {
+        // SAFETY: as in `forget`.
+        unsafe {
+            let memory = ll::llama_get_memory(self.raw.as_ptr());
+            let done = ll::llama_memory_seq_rm(memory, clamp(sequence), clamp(from), clamp(from + count));
+            if done {
+                ll::llama_memory_seq_add(memory, clamp(sequence), clamp(from + count), -1, -clamp(count));
+            }
+            done
+        }
+    }
+
+    /// Whether what `sequence` holds suffices to go on after its first `length` positions. Models with a sliding window forget what
+    /// has left it, and cannot go back.
+    pub(crate) fn can_continue_at(&self, sequence: usize, length: usize) -> bool {
+        // SAFETY: as in `forget`; the model outlives the context; both only read.
+        let (window, first) = unsafe {
+            let memory = ll::llama_get_memory(self.raw.as_ptr());
+            let window = ll::llama_model_n_swa(ll::llama_get_model(self.raw.as_ptr()));
+            (window, ll::llama_memory_seq_pos_min(memory, clamp(sequence)))
+        };
+        window <= 0 || first <= (clamp(length) - window).max(0)
+    }
+
+    /// Bytes that [`Context::save`] needs for `sequence`.
+    pub(crate) fn state_bytes(&mut self, sequence: usize) -> usize {
+        // SAFETY: the context is valid; sequences are as in `forget`.
+        unsafe { ll::llama_state_seq_get_size(self.raw.as_ptr(), clamp(sequence)) }
+    }
+
+    /// What the memory holds for `sequence`. `None`: llama.cpp could not say.
+    pub(crate) fn save(&mut self, sequence: usize) -> Option<Vec<u8>> {
+        let mut state = vec![0; self.state_bytes(sequence)];
+        // SAFETY: the buffer has as many bytes as it is said to have.
+        let written = unsafe {
+            ll::llama_state_seq_get_data(self.raw.as_ptr(), state.as_mut_ptr(), state.len(), clamp(sequence))
+        };
+        (written > 0 && written == state.len()).then_some(state)
+    }
+
+    /// Makes `sequence` hold what was saved, and nothing else. False: llama.cpp refuses it, and the sequence is empty.
+    pub(crate) fn restore(&mut self, sequence: usize, state: &[u8]) -> bool {
+        self.forget(sequence, 0);
+        // SAFETY: llama.cpp reads no more than the bytes it is given, and checks that they fit this context.
+        let read =
+            unsafe { ll::llama_state_seq_set_data(self.raw.as_ptr(), state.as_ptr(), state.len(), clamp(sequence)) };
+        if read == 0 {
+            self.forget(sequence, 0);
+        }
+        read > 0
+    }
 }
 
 impl Drop for Context<'_> {

@@ -5,5 +5,7 @@ mod generate;
 mod gguf;
 mod life;
 mod load;
+mod overflow;
 mod sampling;
+mod speculation;
 mod support;
