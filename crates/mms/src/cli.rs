@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Smoke(SmokeArgs),
     /// Generate text
     Generate(GenerateCommand),
+    /// Compute embeddings of texts
+    Embed(EmbedCommand),
     /// Talk to a model; /exit ends, /clear forgets the conversation
     Chat(ChatCommand),
     /// The models of the server
@@ -149,11 +151,52 @@ pub(crate) struct SamplingArgs {
     pub system: Option<String>,
 }
 
+/// What an answer must look like.
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+pub(crate) struct ConstraintArgs {
+    /// The answer is a JSON value of the schema in this file
+    #[arg(long, value_name = "FILE")]
+    pub json_schema: Option<PathBuf>,
+    /// The answer is a JSON object
+    #[arg(long)]
+    pub json_object: bool,
+    /// The answer follows the grammar in this file (GBNF)
+    #[arg(long, value_name = "FILE")]
+    pub grammar: Option<PathBuf>,
+}
+
+/// `mms embed`
+#[derive(Debug, Args)]
+pub(crate) struct EmbedCommand {
+    /// The texts; `-` reads one from standard input
+    #[arg(required = true, value_name = "TEXT")]
+    pub texts: Vec<String>,
+    /// The model, or a preference of the routing policy [default: embedding]
+    #[arg(short, long, value_name = "ID")]
+    pub model: Option<String>,
+    /// Keep so many leading numbers of each vector
+    #[arg(long, value_name = "N")]
+    pub dimensions: Option<u32>,
+    /// How long the model stays in memory after this request, such as 90, 5m or -1 (for ever)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub keep_alive: Option<String>,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// `mms generate`
 #[derive(Debug, Args)]
 pub(crate) struct GenerateCommand {
     /// The prompt; `-` reads it from standard input
     pub prompt: String,
+    /// What the answer must look like.
+    #[command(flatten)]
+    pub constraint: ConstraintArgs,
+    /// How long the model stays in memory after this request, such as 90, 5m or -1 (for ever)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub keep_alive: Option<String>,
     /// Print the text while it is generated (over HTTP)
     #[arg(long, conflicts_with = "json")]
     pub stream: bool,

@@ -4,6 +4,7 @@ mod ask;
 mod bench;
 mod chat;
 mod config;
+mod embed;
 mod generate;
 mod models;
 mod ping;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Ping(target) => client_runtime()?.block_on(ping::run(&target)),
         Command::Smoke(args) => client_runtime()?.block_on(smoke::run(&args)),
         Command::Generate(args) => client_runtime()?.block_on(generate::run(&args)),
+        Command::Embed(args) => client_runtime()?.block_on(embed::run(&args)),
         Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),

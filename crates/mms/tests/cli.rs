@@ -343,6 +343,8 @@ fn what_the_server_refuses_is_told_with_4_and_what_makes_no_sense_with_2() {
         &["generate", "x", "--model", "nothing", "--stream"],
         &["generate", "x", "--temperature", "99"],
         &["generate", "x", "-n", "0", "--stream"],
+        &["generate", "x", "--keep-alive", "soon"],
+        &["embed", "x", "--model", "nothing"],
     ] {
         let output = server.mms(args);
         assert_eq!(code(&output), 4, "{args:?}: {output:?}");
@@ -354,7 +356,18 @@ fn what_the_server_refuses_is_told_with_4_and_what_makes_no_sense_with_2() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 2, "{output:?}");
     assert!(stderr(&output).contains("standard input is no text"), "{output:?}");
-    for args in [&["generate", " "][..], &["generate"], &["ping", "--timeout", "-1"], &["nothing"]] {
+    std::fs::write(server.folder().join("half.json"), "{").unwrap();
+    for args in [
+        &["generate", " "][..],
+        &["generate"],
+        &["generate", "x", "--json-object", "--grammar", "g"],
+        &["generate", "x", "--json-schema", "nowhere.json"],
+        &["generate", "x", "--json-schema", "half.json"],
+        &["embed"],
+        &["embed", "a", ""],
+        &["ping", "--timeout", "-1"],
+        &["nothing"],
+    ] {
         let output = server.mms(args);
         assert_eq!(code(&output), 2, "{args:?}: {output:?}");
     }

@@ -1,5 +1,6 @@
 //! What the client commands share: whom to ask, how long to wait, how to print.
 
+use std::io::Read;
 use std::time::Duration;
 
 use mms_client::{Client, HttpClient};
@@ -54,6 +55,16 @@ impl Server {
     pub(super) fn timeout(&self, usual: Duration) -> Duration {
         self.timeout.unwrap_or(usual)
     }
+}
+
+/// What was given as text on the command line; `-`: what stands on standard input.
+pub(super) fn given_text(given: &str) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text)?;
+    String::from_utf8(text).map_err(|error| Failure::Usage(format!("the prompt on standard input is no text: {error}")))
 }
 
 /// The text under a key; empty when there is none.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::ask::Server;
-use super::generate::{stream_chat, system_message};
+use super::generate::{model_of, sampling, stream_chat, system_message};
 use crate::cli::ChatCommand;
 use crate::exit::Failure;
 use crate::output;
@@ -60,8 +60,10 @@ async fn turn(
     for_person: bool,
 ) -> Result<(), Failure> {
     history.push(json!({"role": "user", "content": said}));
+    let mut request = sampling(&command.sampling);
+    request.insert("model".to_owned(), model_of(&command.sampling));
     let outcome = tokio::select! {
-        answer = stream_chat(server, &command.sampling, history) => Some(answer),
+        answer = stream_chat(server, request, history) => Some(answer),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             None

@@ -1,14 +1,14 @@
 //! `mms generate`: one prompt, one answer.
 
-use std::io::Read;
+use std::path::Path;
 
 use futures::StreamExt;
 use mms_client::{ClientError, HttpReply};
 use mms_protocol::{ErrorCode, Refusal};
 use serde_json::{Map, Value, json};
 
-use super::ask::{PATIENT, Server, text};
-use crate::cli::{GenerateCommand, SamplingArgs};
+use super::ask::{PATIENT, Server, given_text, text};
+use crate::cli::{ConstraintArgs, GenerateCommand, SamplingArgs};
 use crate::exit::Failure;
 use crate::output;
 
@@ -16,26 +16,22 @@ use crate::output;
 const DEFAULT_MODEL: &str = "fast";
 
 pub(super) async fn run(command: &GenerateCommand) -> Result<(), Failure> {
-    let prompt = match command.prompt.as_str() {
-        "-" => {
-            let mut prompt = Vec::new();
-            std::io::stdin().read_to_end(&mut prompt)?;
-            String::from_utf8(prompt)
-                .map_err(|error| Failure::Usage(format!("the prompt on standard input is no text: {error}")))?
-        }
-        given => given.to_owned(),
-    };
+    let prompt = given_text(&command.prompt)?;
     if prompt.trim().is_empty() {
         return Err(Failure::Usage("the prompt is empty".to_owned()));
     }
+    let mut request = sampling(&command.sampling);
+    request.extend(constraint(&command.constraint)?);
+    request.extend(command.keep_alive.as_deref().map(|time| ("keep_alive".to_owned(), time.into())));
     let server = Server::of(&command.target)?;
     if command.stream {
+        request.insert("model".to_owned(), model_of(&command.sampling));
         let mut messages = system_message(&command.sampling);
         messages.push(json!({"role": "user", "content": prompt}));
-        stream_chat(&server, &command.sampling, &messages).await?;
+        stream_chat(&server, request, &messages).await?;
         return Ok(output::piece("\n")?);
     }
-    let mut args = sampling(&command.sampling);
+    let mut args = request;
     args.insert("prompt".to_owned(), prompt.into());
     if let Some(model) = &command.sampling.model {
         args.insert("model_pref".to_owned(), model.as_str().into());
@@ -50,8 +46,32 @@ pub(super) async fn run(command: &GenerateCommand) -> Result<(), Failure> {
     Ok(server.output.either(&Value::Object(reply.clone()), || text(&reply, "text").to_owned())?)
 }
 
+/// The model of an OpenAI request.
+pub(super) fn model_of(given: &SamplingArgs) -> Value {
+    given.model.as_deref().unwrap_or(DEFAULT_MODEL).into()
+}
+
+/// What the answer must look like, when it was said.
+fn constraint(given: &ConstraintArgs) -> Result<Option<(String, Value)>, Failure> {
+    let read = |file: &Path| {
+        std::fs::read_to_string(file)
+            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
+    };
+    let schema = match &given.json_schema {
+        None => None,
+        Some(file) => Some(
+            serde_json::from_str::<Value>(&read(file)?)
+                .map_err(|error| Failure::Usage(format!("{} is no JSON: {error}", file.display())))?,
+        ),
+    };
+    let grammar = given.grammar.as_deref().map(read).transpose()?.map(Value::from);
+    let object = given.json_object.then_some(Value::Bool(true));
+    let given = [("json_schema", schema), ("grammar", grammar), ("json", object)];
+    Ok(given.into_iter().find_map(|(key, value)| Some((key.to_owned(), value?))))
+}
+
 /// The settings that were given.
-fn sampling(given: &SamplingArgs) -> Map<String, Value> {
+pub(super) fn sampling(given: &SamplingArgs) -> Map<String, Value> {
     let mut args = Map::new();
     let numbers = [
         ("temperature", given.temperature),
@@ -73,10 +93,13 @@ pub(super) fn system_message(given: &SamplingArgs) -> Vec<Value> {
     given.system.iter().map(|system| json!({"role": "system", "content": system})).collect()
 }
 
-/// Prints the answer to a conversation while it comes, and gives it whole. Dropping the future cancels the generation.
-pub(super) async fn stream_chat(server: &Server, given: &SamplingArgs, messages: &[Value]) -> Result<String, Failure> {
-    let mut body = sampling(given);
-    body.insert("model".to_owned(), given.model.as_deref().unwrap_or(DEFAULT_MODEL).into());
+/// Prints the answer to a conversation while it comes, and gives it whole. `request`: the model and settings. Dropping the future cancels the generation.
+pub(super) async fn stream_chat(
+    server: &Server,
+    request: Map<String, Value>,
+    messages: &[Value],
+) -> Result<String, Failure> {
+    let mut body = request;
     body.insert("messages".to_owned(), messages.to_vec().into());
     body.insert("stream".to_owned(), true.into());
     let http = server.http(PATIENT)?;
