@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod demo_model;
+mod faults;
 mod random_model;
 mod run;
 mod server;
@@ -31,6 +32,8 @@ enum Task {
     DemoModel(demo_model::Args),
     /// A model of a usual shape with random weights, for measuring
     RandomModel(random_model::Args),
+    /// Random faults under load, for as long as wanted
+    Faults(faults::Args),
     /// Figures of the server against a bare libzmq server, in one run
     Bench(bench::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Deny => ci::deny(),
         Task::DemoModel(args) => demo_model::run(&args),
         Task::RandomModel(args) => random_model::run(&args),
+        Task::Faults(args) => faults::run(&args),
         Task::Bench(args) => bench::run(&args),
     };
     match done {

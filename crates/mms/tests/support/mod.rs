@@ -2,6 +2,8 @@
 //! with the test. `Server::start("")` is all that most tests need.
 #![expect(unreachable_pub, reason = "a module of several test programs")]
 
+mod disk;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -9,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+pub use disk::Disk;
 
 /// Longest wait for anything; only a hang takes as long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,8 +42,35 @@ impl Server {
 
     /// Starts a server in a prepared folder (its `mms.toml`, its `models/`), with further flags.
     pub fn start_in(folder: tempfile::TempDir, flags: &[&str]) -> Self {
+        Self::spawn(mms(), folder, flags)
+    }
+
+    /// Starts a server in a prepared folder whose folder `disk`, where its evaluation store is, has [`SMALL_DISK`] of space.
+    pub fn start_on_small_disk(folder: tempfile::TempDir) -> (Self, Disk) {
+        let disk = folder.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let config = folder.path().join("mms.toml");
+        let text = std::fs::read_to_string(&config).unwrap() + "[store]\npath = \"disk/evaluation.db\"\n";
+        std::fs::write(config, text).unwrap();
+        match disk::mounting(&disk) {
+            Some(command) => {
+                let server = Self::spawn(command, folder, &[]);
+                let disk = Disk::Small(
+                    PathBuf::from(format!("/proc/{}/root", server.pid())).join(&disk.to_string_lossy()[1..]),
+                );
+                (server, disk)
+            }
+            None => {
+                let server = Self::start_in(folder, &[]);
+                let disk = Disk::Limited(server.pid());
+                (server, disk)
+            }
+        }
+    }
+
+    fn spawn(mut command: Command, folder: tempfile::TempDir, flags: &[&str]) -> Self {
         build_worker();
-        let mut child = mms()
+        let mut child = command
             .args(["serve", "--port", "0", "--health-port", "0", "--http-port", "0", "--data-dir", "data"])
             .args(flags)
             .current_dir(folder.path())
