@@ -209,7 +209,8 @@ fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<Path
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, and that SIGXFSZ is none of those that end the server: a limit on the length of files (`ulimit -f`) is an
+/// error of what writes one, as a full disk is.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -218,6 +219,8 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, ServeError> {
         let listen = |kind| signal(kind).map_err(|source| ServeError::System { what: "listen to signals", source });
+        // Once listened to, it is never deadly again.
+        drop(listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 

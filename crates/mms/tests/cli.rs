@@ -1,6 +1,7 @@
 //! The command line as its users meet it: the built programs, real ports, exit codes and what is printed.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[expect(dead_code, reason = "this program uses a part of it")]
 mod support;
 
 use std::io::{BufRead, BufReader, Write};

@@ -47,6 +47,18 @@ pub(crate) async fn generates(server: &Server, id: &str) {
     assert!(reply["text"].as_str().is_some_and(|text| !text.is_empty()), "{reply}");
 }
 
+/// Memory in which so many copies of the built-in model can be resident, MiB, by the server's own figures.
+pub(crate) async fn memory_for(config: &str, residents: f64) -> u64 {
+    let server = Server::start(config);
+    load(&server, "mms-demo").await;
+    generates(&server, "mms-demo").await;
+    let model = model(&server, "mms-demo").await;
+    server.stop();
+    let figure = |key: &str| model[key].as_f64().unwrap_or_else(|| panic!("no {key}: {model}"));
+    // The last of them needs what is estimated, the others hold what was measured; and not quite enough for one more.
+    (figure("estimated_vram_mb") + (residents - 0.8) * figure("measured_mb")).ceil() as u64
+}
+
 /// A generation that ends only after `max_tokens`: so hot that the end of the answer is one token among many.
 pub(crate) fn long(number: usize, max_tokens: u32) -> Value {
     json!({

@@ -1,6 +1,7 @@
 //! Acceptance tests over real sockets: the built `mms`, the built `mms-worker`, the built-in model. A server of its own for each test.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[expect(dead_code, reason = "other programs use the rest of it")]
 mod asking;
 mod bad_input;
 mod bench;

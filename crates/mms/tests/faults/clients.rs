@@ -262,8 +262,7 @@ impl Visitor {
         let slow = self.dice.roll(4) == 0;
         let leaves_after = if self.dice.roll(3) == 0 { self.dice.roll(20) } else { u64::MAX };
         let http = HttpClient::new(&self.target.http).unwrap().with_timeout(PATIENCE);
-        let opened =
-            http.post_sse("/v1/chat/completions", &body).await.unwrap_or_else(|error| panic!("stream: {error}"));
+        let opened = http.post_sse("/v1/chat/completions", &body).await.expect("stream: a connection and a head");
         let mut lines = match opened {
             Ok(lines) => lines,
             Err(reply) => return self.check_code("stream", &model, &reply.json().unwrap_or(Value::Null)),

@@ -162,7 +162,7 @@ fn lines_with(log: &str, part: &str) -> String {
 /// A server with more models than memory, and a disk that can be filled.
 async fn start() -> (Server, Disk, Vec<u8>) {
     let good = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo-model/mms-demo.gguf")).unwrap();
-    let budget_mb = memory_for_some().await;
+    let budget_mb = asking::memory_for(ENGINE, 3.0).await;
     let folder = tempfile::tempdir().unwrap();
     let models = folder.path().join("models");
     std::fs::create_dir(&models).unwrap();
@@ -176,17 +176,6 @@ async fn start() -> (Server, Disk, Vec<u8>) {
     std::fs::write(folder.path().join("mms.toml"), config).unwrap();
     let (server, disk) = Server::start_on_small_disk(folder);
     (server, disk, good)
-}
-
-/// Memory for one model that loads beside two that are resident, MiB, by the server's own figures.
-async fn memory_for_some() -> u64 {
-    let server = Server::start(ENGINE);
-    asking::load(&server, SPARED).await;
-    asking::generates(&server, SPARED).await;
-    let model = asking::model(&server, SPARED).await;
-    server.stop();
-    let figure = |key: &str| model[key].as_f64().unwrap_or_else(|| panic!("no {key}: {model}"));
-    (figure("estimated_vram_mb") + 2.2 * figure("measured_mb")).ceil() as u64
 }
 
 /// The server's memory and its workers, looked at again and again.
