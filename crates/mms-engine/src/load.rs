@@ -68,7 +68,7 @@ pub(crate) fn load(
         .ok_or_else(|| reason(&take_notes(), "llama.cpp made no context for it; is it a model that generates text?"))?;
     apply_adapters(model, &mut context, &settings.lora)?;
     if settings.warm_up {
-        warm_up(model, &mut context)?;
+        warm_up(model, &mut context, sizes.batch)?;
     }
     let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
     let info = LoadedInfo {
@@ -177,11 +177,11 @@ fn apply_adapters(
 }
 
 /// Computes a few tokens and forgets them, so that weights and buffers are where they will be when the first request comes.
-fn warm_up(model: &LlamaModel, context: &mut Context<'static>) -> Result<(), String> {
+fn warm_up(model: &LlamaModel, context: &mut Context<'static>, batch_size: u32) -> Result<(), String> {
     let mut batch = Batch::default();
     let vocabulary = model.vocab();
     let tokens = [vocabulary.bos(), vocabulary.eos()].into_iter().filter(|token| token.0 >= 0);
-    for (position, token) in tokens.chain([LlamaToken(0)]).take(2).enumerate() {
+    for (position, token) in tokens.chain([LlamaToken(0)]).take(batch_size.min(2) as usize).enumerate() {
         batch.push(token, position, 0, position == 0);
     }
     let computed = context.decode(&mut batch);
