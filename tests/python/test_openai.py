@@ -104,3 +104,86 @@ def test_a_reader_that_leaves_mid_stream_ends_the_work(client, suite):
         return all(model["active_requests"] == 0 for model in models)
 
     wait_until(idle, "the cancelled generation to leave the model")
+
+
+def test_several_choices_whole_and_streamed(client):
+    settings = {"model": "mms-demo", "messages": HELLO, "temperature": 0, "max_tokens": 16, "n": 2}
+    reply = client.chat.completions.create(**settings)
+    texts = [choice.message.content for choice in reply.choices]
+    assert [choice.index for choice in reply.choices] == [0, 1] and texts[0] == texts[1]
+    single = client.chat.completions.create(**{**settings, "n": 1}).usage
+    assert reply.usage.prompt_tokens == single.prompt_tokens
+    assert reply.usage.completion_tokens == 2 * single.completion_tokens
+    streamed = ["", ""]
+    for chunk in client.chat.completions.create(**settings, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert streamed == texts
+
+
+def test_a_list_of_stop_strings(client):
+    settings = {"model": "mms-demo", "messages": HELLO, "temperature": 0, "max_tokens": 24}
+    words = client.chat.completions.create(**settings).choices[0].message.content.split()
+    stopped = client.chat.completions.create(**settings, stop=["never said", words[-1], words[-2]]).choices[0]
+    assert words[-2] not in stopped.message.content and stopped.finish_reason == "stop"
+
+
+def test_max_completion_tokens(client):
+    reply = client.chat.completions.create(model="mms-demo", messages=HELLO, temperature=0, max_completion_tokens=3)
+    assert reply.usage.completion_tokens == 3 and reply.choices[0].finish_reason == "length"
+
+
+def test_logprobs(client):
+    settings = {"model": "mms-demo", "messages": HELLO, "temperature": 0, "max_tokens": 6, "logprobs": True, "top_logprobs": 2}
+    choice = client.chat.completions.create(**settings).choices[0]
+    tokens = choice.logprobs.content
+    assert "".join(token.token for token in tokens) == choice.message.content
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in tokens)
+    assert all(token.top_logprobs[0].token == token.token for token in tokens)
+    chunks = client.chat.completions.create(**settings, stream=True)
+    streamed = [token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content]
+    assert [token.token for token in streamed] == [token.token for token in tokens]
+
+
+def test_completions_of_several_prompts(client):
+    settings = {"model": "mms-demo", "prompt": ["The suite", "One model"], "temperature": 0, "max_tokens": 4, "n": 2}
+    reply = client.completions.create(**settings, echo=True, best_of=2)
+    assert [choice.index for choice in reply.choices] == [0, 1, 2, 3]
+    starts = [choice.text[:9] for choice in reply.choices]
+    assert starts == ["The suite", "The suite", "One model", "One model"]
+    reply = client.completions.create(**settings, logprobs=2, stop=["zzz"], seed=3)
+    logprobs = reply.choices[0].logprobs
+    assert "".join(logprobs.tokens) == reply.choices[0].text
+    assert len(logprobs.token_logprobs) == len(logprobs.text_offset) == len(logprobs.top_logprobs) == len(logprobs.tokens)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"n": 200}, "n"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"functions": [{"name": "f", "parameters": {}}]}, "functions"),
+        ({"response_format": {"type": "yaml"}}, "response_format.type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"logit_bias": {"4000000000": 1}}, "logit_bias"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content[0]"),
+    ],
+)
+def test_what_cannot_be_done_is_named(client, wrong, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**{"model": "mms-demo", "messages": HELLO, **wrong})
+    assert caught.value.param == param and caught.value.type == "invalid_request_error"
+
+
+def test_time_that_is_up_before_the_model_began_says_when_to_come_back(client, suite):
+    suite.ask({"action": "unload_model", "model": "mms-demo"})
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model="mms-demo", messages=HELLO, extra_body={"timeout_ms": 1})
+    assert caught.value.status_code == 503 and caught.value.code == "timeout"
+    assert int(caught.value.response.headers["retry-after"]) >= 1
+    assert caught.value.body["details"]["phase"] in ("queued", "loading")
+
+
+def test_one_model_by_its_id(client):
+    assert client.models.retrieve("mms-demo").id == "mms-demo"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("some/folder/no-such")
