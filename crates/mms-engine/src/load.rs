@@ -71,12 +71,14 @@ pub(crate) fn load(
         warm_up(model, &mut context, sizes.batch)?;
     }
     let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
+    let notes = take_notes();
     let info = LoadedInfo {
         context_length: sizes.context_length,
         slots: sizes.slots,
         vocab_size: u32::try_from(model.n_vocab()).unwrap_or(0),
         model_bytes: model.size(),
-        kv_bytes: (take_notes().cache_mib * 1024.0 * 1024.0) as u64,
+        mapped_bytes: model.size().saturating_sub((notes.copied_mib * MIB) as u64),
+        kv_bytes: (notes.cache_mib * MIB) as u64,
         load_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         device: device(backend, settings.gpu_layers),
         generates: true,
@@ -277,6 +279,7 @@ fn guesses(settings: &EngineSettings, slots: u32) -> u32 {
 }
 
 const MOST_SHARED_GUESSES: u32 = 32;
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// Far beyond what any machine holds for a model of use: 32 Mi tokens.
 const MOST_CACHED_TOKENS: u64 = 1 << 25;
@@ -347,7 +350,7 @@ mod tests {
             "llama_model_load: error loading model: tensor 'x' is out of bounds",
             "llama_model_load_from_file_impl: failed to load model",
         ];
-        let notes = Notes { errors: errors.map(str::to_owned).to_vec(), cache_mib: 0.0 };
+        let notes = Notes { errors: errors.map(str::to_owned).to_vec(), ..Notes::default() };
         let expect = "invalid magic characters: 'abcd', expected 'GGUF'; tensor 'x' is out of bounds";
         assert_eq!(reason(&notes, "?"), expect);
         assert_eq!(reason(&Notes::default(), "?"), "?");

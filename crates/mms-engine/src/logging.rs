@@ -1,6 +1,6 @@
 //! Log lines on stderr, one event each: plain, or JSON with `MMS_WORKER_LOG_FORMAT=json`; what is shown is set by `MMS_WORKER_LOG`
 //! in the syntax of `RUST_LOG`. llama.cpp's lines come in one level lower than it thinks of them, errors excepted, under the target
-//! `llama`; they are also noted here, since they alone say why a load failed and how large the KV cache is.
+//! `llama`; they are also noted here, since they alone say why a load failed, how large the KV cache is, and what was copied.
 
 use std::sync::Mutex;
 
@@ -18,9 +18,11 @@ pub(crate) struct Notes {
     pub(crate) errors: Vec<String>,
     /// Sum of the sizes of the caches it made.
     pub(crate) cache_mib: f64,
+    /// Sum of the sizes of the tensors that it did not leave where the mapped file has them.
+    pub(crate) copied_mib: f64,
 }
 
-static NOTES: Mutex<Notes> = Mutex::new(Notes { errors: Vec::new(), cache_mib: 0.0 });
+static NOTES: Mutex<Notes> = Mutex::new(Notes { errors: Vec::new(), cache_mib: 0.0, copied_mib: 0.0 });
 
 /// More error lines than this say nothing new.
 const MOST_ERRORS: usize = 20;
@@ -65,12 +67,12 @@ fn last_words(message: &str) -> String {
 }
 
 fn llama_line(level: LogLevel, line: &str) {
-    let is_note = level == LogLevel::Error || line.contains(": size = ");
+    let is_note = level == LogLevel::Error || line.contains(" size = ");
     if is_note && let Ok(mut notes) = NOTES.lock() {
-        match cache_mib(line) {
-            Some(mib) => notes.cache_mib += mib,
-            None if level == LogLevel::Error && notes.errors.len() < MOST_ERRORS => notes.errors.push(line.to_owned()),
-            None => {}
+        notes.cache_mib += cache_mib(line).unwrap_or(0.0);
+        notes.copied_mib += copied_mib(line).unwrap_or(0.0);
+        if level == LogLevel::Error && notes.errors.len() < MOST_ERRORS {
+            notes.errors.push(line.to_owned());
         }
     }
     match level {
@@ -90,9 +92,18 @@ fn cache_mib(line: &str) -> Option<f64> {
     rest.split_once(" MiB (")?.0.trim().parse().ok()
 }
 
+/// The size in a line such as `load_tensors:   CPU_REPACK model buffer size =   114.00 MiB`, unless it is of a mapped file.
+fn copied_mib(line: &str) -> Option<f64> {
+    let (buffer, size) = line.split_once(" model buffer size = ")?;
+    if buffer.ends_with("_Mapped") {
+        return None;
+    }
+    size.trim().strip_suffix("MiB")?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{cache_mib, last_words};
+    use super::{cache_mib, copied_mib, last_words};
 
     #[test]
     fn last_words_are_one_line() {
@@ -107,5 +118,13 @@ mod tests {
         assert_eq!(cache_mib(line), Some(12.5));
         assert_eq!(cache_mib("load_tensors: size = 3 MiB (x"), None);
         assert_eq!(cache_mib("llama_kv_cache: layer 0"), None);
+    }
+
+    #[test]
+    fn sizes_of_copied_tensors() {
+        assert_eq!(copied_mib("load_tensors:   CPU_REPACK model buffer size =   114.25 MiB"), Some(114.25));
+        assert_eq!(copied_mib("load_tensors:        CUDA0 model buffer size =  4000.00 MiB"), Some(4000.0));
+        assert_eq!(copied_mib("load_tensors:   CPU_Mapped model buffer size =   138.00 MiB"), None);
+        assert_eq!(copied_mib("load_tensors: offloaded 0/7 layers to GPU"), None);
     }
 }

@@ -79,7 +79,7 @@ fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
     let spec = match message {
         ToWorker::Load(spec) => spec,
         ToWorker::Shutdown => return Ok(()),
-        ToWorker::Plan(_) => return Err(End::LoadFailed("this worker makes no plans".to_owned())),
+        ToWorker::Plan(_) => return Err(End::Protocol("this worker makes no plans".to_owned())),
         ToWorker::Hello { .. } | ToWorker::Generate { .. } | ToWorker::Embed { .. } | ToWorker::Cancel { .. } => {
             return Err(End::Protocol("the host must send what to load first".to_owned()));
         }

@@ -23,6 +23,8 @@ pub struct ManagerConfig {
     pub engine: EngineSettings,
     /// How much memory models may take.
     pub memory: MemoryConfig,
+    /// The file that keeps what models were found to need; `None`: that is found out again in each run.
+    pub plans: Option<PathBuf>,
     /// Idleness after which a model is unloaded, unless it has a setting of its own; `None`: never.
     pub idle_unload: Option<Duration>,
     /// Preference → model id.
@@ -49,15 +51,27 @@ pub struct KvStoreConfig {
 /// How much memory models may take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryConfig {
-    /// What models may take together.
+    /// What models may take together of RAM.
     pub budget: Budget,
-    /// MiB of the device that are never planned away.
+    /// MiB of RAM that are never planned away.
     pub reserve_mb: u64,
+    /// What models may take together of each GPU.
+    pub gpu_budget: Budget,
+    /// MiB of each GPU that are never planned away.
+    pub gpu_reserve_mb: u64,
+    /// What a worker that measures a model before its first load gets; 0: the estimate from the header stands.
+    pub plan_timeout: Duration,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { budget: Budget::Percent(80.0), reserve_mb: 512 }
+        Self {
+            budget: Budget::Percent(80.0),
+            reserve_mb: 512,
+            gpu_budget: Budget::Percent(90.0),
+            gpu_reserve_mb: 256,
+            plan_timeout: Duration::from_secs(20),
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Counters {
     pub worker_deaths: Counter,
     /// Generations started again after their worker died.
     pub retries: Counter,
+    /// Times that models had grown over the budget.
+    pub over_budget: Counter,
     /// Rows written to `performance_metrics`; the store's owner raises it.
     pub performance_logs: Counter,
     /// Rows written to `model_evaluation_scores`; the store's owner raises it.

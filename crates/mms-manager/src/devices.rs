@@ -4,15 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
 use mms_protocol::view::ModelView;
-use mms_protocol::worker::{DeviceInfo, PROTOCOL_VERSION, ToHost, ToWorker};
+use mms_protocol::worker::DeviceInfo;
 use mms_protocol::{ErrorCode, Refusal};
 use tokio::sync::OnceCell;
-use tokio_util::codec::Framed;
 
-use crate::worker::{Spawner, codec};
+use crate::worker::{Spawner, errand};
 
 /// What a worker that is only asked for its devices gets.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -56,32 +53,13 @@ impl Devices {
     }
 
     async fn ask(&self) -> Result<Vec<DeviceInfo>, Refusal> {
-        let program = self.program.display();
+        let answer = errand::ask(&self.spawner, &self.program, None, ASK_TIMEOUT).await;
         let failed = |why: String| {
-            let text = format!("the devices are not known: the worker program {program} was asked and {why}");
+            let text =
+                format!("the devices are not known: the worker program {} was asked and {why}", self.program.display());
             Refusal::new(ErrorCode::LoadFailed, text)
         };
-        let (mut child, socket) =
-            self.spawner.spawn(&self.program).await.map_err(|error| failed(format!("did not start: {error}")))?;
-        let asking = async {
-            let mut frames = Framed::new(socket, codec());
-            let hello = ToWorker::Hello { protocol_version: PROTOCOL_VERSION };
-            let hello = serde_json::to_vec(&hello).map_err(|error| failed(error.to_string()))?;
-            frames.send(Bytes::from(hello)).await.map_err(|error| failed(format!("did not listen: {error}")))?;
-            let frame = frames.next().await.ok_or_else(|| failed("ended without an answer".to_owned()))?;
-            let frame = frame.map_err(|error| failed(format!("did not answer: {error}")))?;
-            match serde_json::from_slice(&frame) {
-                Ok(ToHost::Hello(hello)) => Ok(hello.devices),
-                Ok(_) => Err(failed("did not say hello".to_owned())),
-                Err(error) => Err(failed(format!("answered what cannot be read: {error}"))),
-            }
-        };
-        let answer = tokio::time::timeout(ASK_TIMEOUT, asking).await;
-        let answer = answer.unwrap_or_else(|_| Err(failed(format!("said nothing for {} s", ASK_TIMEOUT.as_secs()))));
-        if let Err(error) = child.kill().await {
-            tracing::warn!(%error, "the worker that was asked for its devices cannot be ended");
-        }
-        answer
+        answer.map(|answer| answer.hello.devices).map_err(failed)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod handle;
 pub mod health;
 pub mod lifecycle;
 pub mod memory;
+mod plans;
 pub mod routing;
 pub mod scan;
 pub mod sim;

@@ -9,6 +9,7 @@ use mms_protocol::worker::LoadedInfo;
 
 use crate::catalogue::ModelEntry;
 use crate::lifecycle::Shown;
+use crate::memory::{Need, Source};
 use crate::routing::{Candidate, Routing};
 
 /// Models and memory at one moment.
@@ -80,10 +81,18 @@ pub(crate) struct WorkerFacts {
 }
 
 /// Joins what the catalogue, the lifecycle and the worker say about a model.
-pub(crate) fn view(entry: &ModelEntry, shown: &Shown, worker: Option<&WorkerFacts>, clock: &Clock) -> ModelView {
+pub(crate) fn view(
+    entry: &ModelEntry,
+    shown: &Shown,
+    need: Option<&Need>,
+    worker: Option<&WorkerFacts>,
+    clock: &Clock,
+) -> ModelView {
     let header = entry.header.as_deref();
     let info = worker.and_then(|worker| worker.info.as_ref());
     let progress = shown.progress;
+    let estimated_mb = need.map_or(0.0, |need| need.loaded.total());
+    let measured = shown.measured.as_ref();
     ModelView {
         model_id: entry.id.clone(),
         model_path: entry.path.display().to_string(),
@@ -96,18 +105,19 @@ pub(crate) fn view(entry: &ModelEntry, shown: &Shown, worker: Option<&WorkerFact
         parameters: header.map_or(0, |header| header.parameters),
         quantization: header.map(|header| header.quantization.clone()).unwrap_or_default(),
         context_length: header.and_then(|header| header.context_length).unwrap_or(0),
-        n_ctx: info.map_or(entry.estimate.n_ctx, |info| info.context_length),
+        n_ctx: info.map(|info| info.context_length).or(need.map(|need| need.n_ctx)).unwrap_or(0),
         layers: header.and_then(|header| header.block_count).unwrap_or(0),
         n_gpu_layers: entry.settings.gpu_layers,
         chat_template: entry.chat_template.is_some() || header.is_some_and(|header| header.chat_template.is_some()),
         capabilities: entry.capabilities.clone(),
         tensor_bytes: header.map_or(0, |header| header.tensor_bytes),
         file_bytes: entry.file_bytes,
-        estimated_mb: entry.estimate.total_mb(),
-        estimate_source: "header",
-        measured_mb: shown.measured_mb,
-        reclaimable_mb: None,
-        held_by_device: BTreeMap::new(),
+        estimated_mb,
+        estimate_source: need.map_or(Source::Header, |need| need.source).as_str(),
+        measured_mb: measured.map(|held| held.amounts.total()),
+        estimate_error_mb: measured.map(|held| held.loaded_mb() - estimated_mb),
+        reclaimable_mb: measured.map(|held| held.reclaimable_mb),
+        held_by_device: shown.held.iter().map(|(device, mb)| (device.to_owned(), mb)).collect(),
         device: info.map_or_else(|| "cpu".to_owned(), |info| info.device.clone()),
         priority: entry.priority.as_str().to_owned(),
         pinned: entry.pinned,

@@ -14,7 +14,8 @@ use crate::counters::Counters;
 use crate::devices::Devices;
 use crate::handle::{Manager, Shared};
 use crate::health::HealthBoard;
-use crate::memory::MemoryProbe;
+use crate::memory::{GpuProbe, MemoryProbe, NoGpus, Nvml};
+use crate::plans::Plans;
 use crate::scan::{self, Scanner};
 use crate::snapshot::Clock;
 use crate::task::{Parts, Sources, Task};
@@ -22,12 +23,23 @@ use crate::worker::Spawner;
 
 /// How long the start waits for the first look at the models folders.
 const FIRST_LOOK: Duration = Duration::from_millis(80);
+/// What the driver of GPUs gets to tell of them.
+const GPUS_AWAKE: Duration = Duration::from_secs(10);
 
 impl Manager {
     /// Reads the catalogue and starts the one task. Where the models folders take long to read, the start does not wait for them:
     /// it goes on with the built-in and the configured models, and the others follow. `events`: where what happens is told; an
     /// event that finds it full is dropped and counted.
     pub async fn start(config: ManagerConfig, events: mpsc::Sender<Event>) -> Result<Self, StartError> {
+        Self::start_with(config, events, gpus().await).await
+    }
+
+    /// The same with figures of GPUs from elsewhere.
+    pub async fn start_with(
+        config: ManagerConfig,
+        events: mpsc::Sender<Event>,
+        gpus: Arc<dyn GpuProbe>,
+    ) -> Result<Self, StartError> {
         let clock = Clock::start();
         let probe = MemoryProbe::default();
         let memory = probe.read()?;
@@ -49,11 +61,14 @@ impl Manager {
         let (reports, reported) = mpsc::unbounded_channel();
         let (agent, version) = (config.agent.clone(), config.version.clone());
         let devices = Devices::new(config.worker_program.clone(), spawner.clone());
+        let plans = Plans::open(config.plans.clone());
         let parts = Parts {
             config,
             catalogue,
             memory,
             probe,
+            gpus,
+            plans,
             spawner,
             clock,
             counters: Arc::clone(&counters),
@@ -77,6 +92,22 @@ impl Manager {
             _scanning: stop.drop_guard(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+}
+
+/// The driver's library, where there is one. Waking GPUs that nobody uses can take long; then they are not counted.
+async fn gpus() -> Arc<dyn GpuProbe> {
+    match tokio::time::timeout(GPUS_AWAKE, tokio::task::spawn_blocking(Nvml::load)).await {
+        Ok(Ok(Some(nvml))) => Arc::new(nvml),
+        Ok(Ok(None)) => Arc::new(NoGpus),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "NVML failed; no GPU is counted");
+            Arc::new(NoGpus)
+        }
+        Err(_) => {
+            tracing::warn!("NVML gives no answer within {} s; no GPU is counted", GPUS_AWAKE.as_secs());
+            Arc::new(NoGpus)
+        }
     }
 }
 

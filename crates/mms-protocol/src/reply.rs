@@ -205,6 +205,7 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
         "quantization": model.quantization,
         "estimated_vram_mb": mb(model.estimated_mb),
         "measured_mb": model.measured_mb.map(mb),
+        "estimate_error_mb": model.estimate_error_mb.map(mb),
         "reclaimable_mb": model.reclaimable_mb.map(mb),
         "estimate_source": model.estimate_source,
         "n_ctx": model.n_ctx,

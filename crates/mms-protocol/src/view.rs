@@ -87,6 +87,8 @@ pub struct ModelView {
     pub estimate_source: &'static str,
     /// Memory that the worker process was measured to need, MiB; only when loaded.
     pub measured_mb: Option<f64>,
+    /// What was measured less what was estimated, MiB, without KV states that were put aside since the load; only when loaded.
+    pub estimate_error_mb: Option<f64>,
     /// Of the measured memory, pages of the mapped file that the kernel can drop and read again, MiB.
     pub reclaimable_mb: Option<f64>,
     /// Where the memory is, MiB for each device; only when something is held.

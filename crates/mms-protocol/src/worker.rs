@@ -252,6 +252,10 @@ pub struct LoadedInfo {
     pub vocab_size: u32,
     /// Bytes of the tensors, as llama.cpp counts them.
     pub model_bytes: u64,
+    /// Of them, bytes that are used where the mapped file has them. The others were copied, repacked for the CPU or put on a GPU, and
+    /// their pages of the file are not needed any more.
+    #[serde(default)]
+    pub mapped_bytes: u64,
     /// Bytes of the KV cache.
     pub kv_bytes: u64,
     /// Milliseconds from `Load` to here.
@@ -269,7 +273,8 @@ pub struct LoadedInfo {
 pub struct MemoryPlan {
     /// For each device that gets a part, `cpu` (RAM) among them.
     pub devices: Vec<DevicePlan>,
-    /// Memory of the worker beside llama.cpp's buffers: program, tables of the vocabulary, KV store in memory; RAM, bytes.
+    /// Memory of the worker beside llama.cpp's buffers: program, tables of the vocabulary; RAM, bytes. The KV store in memory is not
+    /// part of it: that is empty after a load.
     pub process_bytes: u64,
     /// Tokens of context for each sequence.
     pub context_length: u32,

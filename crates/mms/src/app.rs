@@ -197,6 +197,7 @@ fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<Path
         },
         engine: config.engine.settings.clone(),
         memory: config.memory,
+        plans: Some(config.server.data_dir.join("memory-plans.json")),
         idle_unload: config.models.idle_unload,
         routing: config.routing.clone(),
         kv_store: config.kv_store_folder().map(|folder| KvStoreConfig {

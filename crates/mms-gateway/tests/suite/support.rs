@@ -76,6 +76,7 @@ pub(crate) async fn serve_with(limits: WireLimits, model: Option<&Path>) -> Suit
         catalogue: CatalogueConfig { folders: vec![models.path().to_owned()], ..CatalogueConfig::default() },
         engine: Default::default(),
         memory: MemoryConfig::default(),
+        plans: None,
         idle_unload: None,
         kv_store: None,
         routing: [("fast".to_owned(), "mms-demo".to_owned())].into(),

@@ -11,7 +11,6 @@ use mms_protocol::worker::EngineSettings;
 use super::naming::{PartName, bare, part_file_name, part_name, stem};
 use super::{Catalogue, CatalogueConfig, ModelConfig, ModelEntry, Origin};
 use crate::gguf::{GgufError, Header};
-use crate::memory::Estimate;
 
 /// What a file's content is.
 #[derive(Debug, Clone, PartialEq)]
@@ -307,7 +306,6 @@ fn blank(id: &str, origin: Origin) -> ModelEntry {
         broken: None,
         writing: false,
         settings: EngineSettings::default(),
-        estimate: Estimate::default(),
         capabilities: Vec::new(),
         chat_template: None,
         idle_unload: None,

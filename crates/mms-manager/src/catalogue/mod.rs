@@ -26,7 +26,6 @@ pub use naming::{PartName, part_file_name, part_name};
 pub(crate) use naming::{bare, is_model_file};
 
 use crate::gguf::Header;
-use crate::memory::{Estimate, estimate};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +63,6 @@ pub struct ModelEntry {
     pub writing: bool,
     /// Settings it is loaded with.
     pub settings: EngineSettings,
-    /// What loading it is expected to take.
-    pub estimate: Estimate,
     /// `text_generation`, `chat`, `embedding`.
     pub capabilities: Vec<String>,
     /// Replaces the header's chat template.
@@ -98,7 +95,6 @@ impl ModelEntry {
         self.priority = config.priority;
         let told = self.header.as_ref().map(|header| capabilities(header, config.chat_template.is_some()));
         self.capabilities = config.capabilities.clone().or(told).unwrap_or_default();
-        self.estimate = self.header.as_ref().map(|header| estimate(header, &self.settings)).unwrap_or_default();
         self
     }
 }

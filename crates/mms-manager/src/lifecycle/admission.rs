@@ -49,6 +49,7 @@ impl Lifecycle {
         model.phase = Phase::Queued;
         self.waiting.insert(id.to_owned());
         self.changed.insert(id.to_owned());
+        self.ask_for_plan(id);
     }
 
     /// Nobody wants it any more.
@@ -135,7 +136,8 @@ impl Lifecycle {
             .waiting
             .iter()
             .filter_map(|id| {
-                let model = self.models.get(id)?;
+                // One whose need is not known yet holds up nobody.
+                let model = self.models.get(id).filter(|model| !model.is_measured_first())?;
                 let first = |requests: Option<&u64>| requests.and_then(|request| self.requests.get(request));
                 let oldest = [first(model.queue.front()), first(model.loaders.first())];
                 let oldest = oldest.into_iter().flatten().map(|request| request.arrived).min();
@@ -242,8 +244,8 @@ impl Lifecycle {
         let process = Process {
             worker,
             version: model.facts.version,
-            reserved_mb: model.facts.estimated_mb,
-            measured_mb: None,
+            reserved: model.facts.need.clone(),
+            measured: None,
             heard: now,
         };
         model.phase = Phase::Loading { process, fraction: 0.0, since: now };
@@ -292,7 +294,7 @@ impl Model {
     }
 
     fn reload_cost(&self) -> std::time::Duration {
-        policy::reload_cost(self.last_load, self.facts.estimated_mb)
+        policy::reload_cost(self.last_load, self.facts.need.total())
     }
 
     /// Until then it may go on working although others wait.

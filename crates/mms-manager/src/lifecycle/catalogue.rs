@@ -71,6 +71,8 @@ impl Lifecycle {
                     self.forget_wish(id);
                     self.refuse_waiting(id, |id| refusals::broken(id, &why));
                     self.settle(id);
+                } else {
+                    self.ask_for_plan(id);
                 }
             }
             Phase::Available | Phase::Broken => self.settle(id),

@@ -13,10 +13,11 @@
 //!  └──▶ Broken: the catalogue says that the file cannot be used; back when it says otherwise
 //! ```
 //!
-//! Draining and Ending are both shown as `draining`. What is promised, and tested with random interleavings: every request ends
-//! exactly once; a model has at most one worker; reservations never exceed the budget; what is loading or pinned is never a victim, and
-//! what is at work only after its turn ([`policy`]), when its work under way has ended; memory counts as held until the process is
-//! gone; no state waits for something that cannot come.
+//! Before a model is loaded for the first time, its need is measured while it is Queued. Draining and Ending are both shown as
+//! `draining`. What is promised, and tested with random interleavings: every request ends exactly once; a model has at most one
+//! worker; reservations never exceed the budget of any device; what is loading or pinned is never a victim, and what is at work only
+//! after its turn ([`policy`]), when its work under way has ended; memory counts as held until the process is gone; no state waits
+//! for something that cannot come.
 
 mod admission;
 mod catalogue;
@@ -43,9 +44,10 @@ use mms_protocol::worker::{GenerateFailure, RequestId};
 
 use crate::catalogue::Priority;
 use crate::config::Limits;
+use crate::memory::{Amounts, Held};
 use model::{Model, Request};
 
-pub use memory::Memory;
+pub use memory::{Memory, Planned};
 pub use progress::Progress;
 pub use refusals::CONSTRAINT;
 pub use view::Shown;
@@ -60,8 +62,10 @@ pub struct Facts {
     pub id: String,
     /// Changes when its files or settings do.
     pub version: u64,
-    /// Memory that loading is expected to take, MiB.
-    pub estimated_mb: f64,
+    /// Memory that its process is expected to take in all, by device.
+    pub need: Amounts,
+    /// That is only an estimate from its header, and a plan is to be asked for before it is loaded.
+    pub unplanned: bool,
     /// Sequences decoded together.
     pub slots: u32,
     /// Never unloaded for idleness or for another model.
@@ -104,6 +108,15 @@ pub enum Input {
     Cancel(RequestId),
     /// A worker said or did something.
     Worker(WorkerId, WorkerInput),
+    /// The answer to [`Effect::Plan`].
+    Planned {
+        /// The model.
+        model: String,
+        /// [`Facts::version`] of what was measured.
+        version: u64,
+        /// What came of it.
+        planned: Planned,
+    },
     /// No new work; what runs may go on until then.
     Drain {
         /// When the rest is refused.
@@ -124,13 +137,13 @@ pub enum WorkerInput {
     Loaded {
         /// Sequences decoded together.
         slots: u32,
-        /// What the process was measured to hold, MiB.
-        measured_mb: Option<f64>,
+        /// What the process was measured to hold.
+        measured: Option<Held>,
     },
     /// It cannot load the model and ends by itself.
     LoadFailed(String),
-    /// What the process was measured to hold, MiB.
-    Measured(f64),
+    /// What the process was measured to hold.
+    Measured(Held),
     /// Something about one generation.
     Says(RequestId, Said),
     /// The process is gone, and its memory is back. The last input of a worker.
@@ -187,6 +200,13 @@ pub struct Finish {
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Find out what the model needs; answered by [`Input::Planned`], whatever happens.
+    Plan {
+        /// Which.
+        model: String,
+        /// Its [`Facts::version`].
+        version: u64,
+    },
     /// Start a worker for the model and let it load.
     Spawn {
         /// Its name from now on.
@@ -284,6 +304,15 @@ pub enum Note {
     },
     /// A generation begins again in the next worker.
     Retried(RequestId),
+    /// Models hold more than they may since a process has grown; idle ones go, if there are any.
+    OverBudget {
+        /// The model that has grown last.
+        model: String,
+        /// Where.
+        device: String,
+        /// By how much, MiB.
+        over_mb: f64,
+    },
 }
 
 /// The state of all models and requests.
@@ -303,6 +332,10 @@ pub struct Lifecycle {
     next_turn: Option<Instant>,
     last_worker: WorkerId,
     drain_until: Option<Instant>,
+    /// Models whose need was asked for, with no answer yet.
+    planning: BTreeSet<String>,
+    /// Models were found to hold more than the budget, and that was told.
+    over_budget: bool,
     effects: Vec<Effect>,
     changed: BTreeSet<String>,
 }
@@ -322,6 +355,8 @@ impl Lifecycle {
             next_turn: None,
             last_worker: 0,
             drain_until: None,
+            planning: BTreeSet::new(),
+            over_budget: false,
             effects: Vec::new(),
             changed: BTreeSet::new(),
         }
@@ -336,6 +371,7 @@ impl Lifecycle {
             Input::Unload(ask) => self.on_unload(now, ask),
             Input::Cancel(request) => self.on_cancel(now, request),
             Input::Worker(worker, input) => self.on_worker(now, worker, input),
+            Input::Planned { model, version, planned } => self.on_planned(now, &model, version, planned),
             Input::Drain { deadline } => self.on_drain(now, deadline),
             Input::Tick => self.on_tick(now),
         }

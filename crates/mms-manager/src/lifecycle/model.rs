@@ -8,6 +8,7 @@ use mms_protocol::worker::RequestId;
 
 use super::progress::Progress;
 use super::{Facts, WorkerId};
+use crate::memory::{Amounts, Held, RAM};
 
 /// Failures in a row after which a model is quarantined.
 pub(super) const FAILURES_ALLOWED: u32 = 3;
@@ -92,8 +93,8 @@ pub(super) struct Process {
     pub(super) worker: WorkerId,
     /// [`Facts::version`] of what it loaded.
     pub(super) version: u64,
-    pub(super) reserved_mb: f64,
-    pub(super) measured_mb: Option<f64>,
+    pub(super) reserved: Amounts,
+    pub(super) measured: Option<Held>,
     pub(super) heard: Instant,
 }
 
@@ -128,8 +129,22 @@ pub(super) struct Request {
 }
 
 impl Process {
-    pub(super) fn held_mb(&self) -> f64 {
-        self.measured_mb.unwrap_or(self.reserved_mb)
+    pub(super) fn held(&self) -> Amounts {
+        match &self.measured {
+            Some(measured) => self.reserved.larger(&measured.amounts),
+            None => self.reserved.clone(),
+        }
+    }
+
+    /// What is reserved for it, and still among what the device itself calls available.
+    pub(super) fn promised(&self) -> Amounts {
+        let mut promised = self.held();
+        if let Some(measured) = &self.measured {
+            promised -= &measured.amounts;
+            // The kernel counts pages that it could take back as available.
+            promised.add(RAM, measured.reclaimable_mb);
+        }
+        promised
     }
 }
 
@@ -188,8 +203,13 @@ impl Model {
         }
     }
 
-    pub(super) fn held_mb(&self) -> f64 {
-        self.process().map_or(0.0, Process::held_mb)
+    pub(super) fn held(&self) -> Amounts {
+        self.process().map(Process::held).unwrap_or_default()
+    }
+
+    /// Its need is being measured, so nobody can say yet whether it fits.
+    pub(super) fn is_measured_first(&self) -> bool {
+        matches!(self.phase, Phase::Queued) && self.facts.unplanned
     }
 
     /// Idleness after which it is unloaded; `None`: never.

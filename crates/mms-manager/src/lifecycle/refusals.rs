@@ -1,5 +1,6 @@
 //! The texts of refusals: what happened, on what, why, and what to do.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mms_protocol::reply::mb;
@@ -8,6 +9,7 @@ use mms_protocol::{ErrorCode, Refusal};
 use serde_json::{Map, Value};
 
 use super::model::{Model, Phase};
+use crate::memory::{Amounts, RAM};
 
 /// Stands as the argument of a refused constraint until it is known which argument that was.
 pub const CONSTRAINT: &str = "constraint";
@@ -57,22 +59,58 @@ pub(super) fn queue_full(model: &Model, now: Instant) -> Refusal {
         .with("retry_after_ms", after)
 }
 
-pub(super) fn insufficient(id: &str, needed: f64, budget: f64, free: f64, holders: Map<String, Value>) -> Refusal {
-    let held = if holders.is_empty() {
-        "no model is resident".to_owned()
-    } else {
-        let list: Vec<String> = holders.iter().map(|(holder, mb)| format!("{holder} {mb} MiB")).collect();
-        format!("held by {}", list.join(", "))
+/// Why a model cannot be loaded for want of memory.
+pub(super) struct Shortage<'a> {
+    pub(super) id: &'a str,
+    /// Where memory is short; the figures below are of this device.
+    pub(super) device: &'a str,
+    pub(super) needed_mb: f64,
+    pub(super) budget_mb: f64,
+    /// What could be reserved now.
+    pub(super) free_mb: f64,
+    /// What the device itself has left, whoever holds the rest.
+    pub(super) available_mb: f64,
+    /// Of all devices.
+    pub(super) need: &'a Amounts,
+    /// Who holds how much, and whether it is pinned.
+    pub(super) holders: BTreeMap<&'a str, (f64, bool)>,
+}
+
+pub(super) fn insufficient(shortage: &Shortage<'_>) -> Refusal {
+    let Shortage { id, device, needed_mb, budget_mb, free_mb, available_mb, .. } = *shortage;
+    let list = |only_pinned: bool| -> Vec<String> {
+        let holders = shortage.holders.iter().filter(|(_, (_, pinned))| *pinned || !only_pinned);
+        holders.map(|(holder, (mb, _))| format!("{holder} {mb:.0} MiB")).collect()
     };
-    let text = format!(
-        "{id} needs about {needed:.0} MiB, the budget is {budget:.0} MiB, of which {free:.0} MiB can be had ({held}); \
-         choose a smaller model or context, raise the budget, or unload a pinned model"
+    let (held, pinned) = (list(false), list(true));
+    let held = if held.is_empty() { "no model is resident".to_owned() } else { format!("held by {}", held.join(", ")) };
+    let of = if device == RAM { "MiB".to_owned() } else { format!("MiB on {device}") };
+    let figures = format!(
+        "{id} needs about {needed_mb:.0} {of}, the budget is {budget_mb:.0} MiB, of which {free_mb:.0} MiB can be had ({held})"
     );
+    let smaller = "choose a smaller model, context_length, slots or cache_type";
+    let text = if needed_mb > budget_mb {
+        let key = if device == RAM { "memory.budget" } else { "memory.gpu_budget" };
+        format!("{figures}; it can never fit: {smaller}, or raise {key}")
+    } else if pinned.is_empty() {
+        format!(
+            "{figures}; the rest is in use outside of this server, which leaves {available_mb:.0} MiB: end other programs, or {smaller}"
+        )
+    } else {
+        format!("{figures}; pinned models stay ({}): unload one, or {smaller}", pinned.join(", "))
+    };
+    let holders: Map<String, Value> =
+        shortage.holders.iter().map(|(holder, (held, _))| ((*holder).to_owned(), mb(*held))).collect();
+    let need: Map<String, Value> =
+        shortage.need.iter().map(|(device, needed)| (device.to_owned(), mb(needed))).collect();
     Refusal::new(ErrorCode::InsufficientMemory, text)
         .with("model_id", id)
-        .with("needed_mb", mb(needed))
-        .with("budget_mb", mb(budget))
-        .with("free_mb", mb(free))
+        .with("device", device)
+        .with("needed_mb", mb(needed_mb))
+        .with("budget_mb", mb(budget_mb))
+        .with("free_mb", mb(free_mb))
+        .with("available_mb", mb(available_mb))
+        .with("needed_by_device", need)
         .with("holders", holders)
 }
 
@@ -97,6 +135,9 @@ pub(super) fn timeout(model: &Model, request: RequestId, took: Duration, now: In
     let progress = model.progress(now);
     let (phase, detail) = match (&model.phase, ahead) {
         _ if running => ("generating", format!("{id} was generating")),
+        (Phase::Queued, _) if model.is_measured_first() => {
+            ("measuring", format!("measuring how much memory {id} needs"))
+        }
         (Phase::Queued, _) => ("queued", format!("waiting for memory to load {id}")),
         (Phase::Loading { .. }, _) => {
             let how_far = progress.map_or_else(String::new, |progress| progress.text());

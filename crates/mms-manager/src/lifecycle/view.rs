@@ -8,6 +8,7 @@ use mms_protocol::view::ModelState;
 use super::model::{Phase, Process};
 use super::progress::Progress;
 use super::{Lifecycle, WorkerId};
+use crate::memory::{Amounts, Held};
 
 /// What can be seen of a model from outside.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,10 +23,10 @@ pub struct Shown {
     pub idle_unload: Option<Duration>,
     /// When it is unloaded if nobody asks for it until then; `None`: not resident, busy, or never.
     pub expires: Option<Instant>,
-    /// What its process was measured to hold, MiB.
-    pub measured_mb: Option<f64>,
-    /// What it holds or has reserved, MiB.
-    pub held_mb: f64,
+    /// What its process was measured to hold.
+    pub measured: Option<Held>,
+    /// What it holds or has reserved, by device.
+    pub held: Amounts,
     /// Generations in the worker that somebody waits for.
     pub active: u32,
     /// Requests that wait for it.
@@ -44,6 +45,9 @@ impl Lifecycle {
         let progress = model.progress(now);
         let (state, message) = match &model.phase {
             Phase::Available => (ModelState::AvailableNotLoaded, String::new()),
+            Phase::Queued if model.is_measured_first() => {
+                (ModelState::Queued, "its memory is being measured".to_owned())
+            }
             Phase::Queued => (ModelState::Queued, "waits for memory".to_owned()),
             Phase::Loading { .. } => (
                 ModelState::Loading,
@@ -67,8 +71,8 @@ impl Lifecycle {
             progress,
             idle_unload: model.idle_unload(),
             expires: model.expires(),
-            measured_mb: process.and_then(|process| process.measured_mb),
-            held_mb: process.map_or(0.0, Process::held_mb),
+            measured: process.and_then(|process| process.measured.clone()),
+            held: process.map(Process::held).unwrap_or_default(),
             active: active as u32,
             queued: (model.queue.len() + model.loaders.len()) as u32,
             last_used: model.last_used,

@@ -6,12 +6,15 @@ use mms_protocol::worker::RequestId;
 
 use super::model::{Active, Cause, Phase, Process};
 use super::{Effect, Lifecycle, Note, Said, WorkerId, WorkerInput, refusals};
+use crate::memory::Held;
 
 impl Lifecycle {
     pub(super) fn on_worker(&mut self, now: Instant, worker: WorkerId, input: WorkerInput) {
         let Some(id) = self.workers.get(&worker).cloned() else { return };
         let Some(model) = self.models.get_mut(&id) else { return };
-        if let Some(process) = model.process_mut() {
+        // What is measured about a process says nothing about its health.
+        let alive = !matches!(input, WorkerInput::Measured(_));
+        if let Some(process) = model.process_mut().filter(|_| alive) {
             process.heard = now;
         }
         match input {
@@ -27,24 +30,25 @@ impl Lifecycle {
                     self.changed.insert(id);
                 }
             }
-            WorkerInput::Measured(mb) => {
+            WorkerInput::Measured(measured) => {
                 if let Some(process) = model.process_mut() {
-                    process.measured_mb = Some(mb);
-                    self.changed.insert(id);
+                    process.measured = Some(measured);
+                    self.changed.insert(id.clone());
+                    self.relieve(now, &id);
                 }
             }
-            WorkerInput::Loaded { slots, measured_mb } => self.on_loaded(now, &id, slots, measured_mb),
+            WorkerInput::Loaded { slots, measured } => self.on_loaded(now, &id, slots, measured),
             WorkerInput::LoadFailed(reason) => self.on_load_failed(now, &id, &reason),
             WorkerInput::Says(request, said) => self.on_said(now, &id, request, said),
             WorkerInput::Gone(reason) => self.on_gone(now, &id, &reason),
         }
     }
 
-    fn on_loaded(&mut self, now: Instant, id: &str, slots: u32, measured_mb: Option<f64>) {
+    fn on_loaded(&mut self, now: Instant, id: &str, slots: u32, measured: Option<Held>) {
         let Some(model) = self.models.get_mut(id) else { return };
         let Phase::Loading { process, since, .. } = &mut model.phase else { return };
         model.last_load = Some(now.saturating_duration_since(*since));
-        let process = Process { measured_mb, ..process.clone() };
+        let process = Process { measured, ..process.clone() };
         self.effects.push(Effect::Note(Note::Loaded { model: id.to_owned(), worker: process.worker }));
         model.phase = Phase::Ready { process, slots: slots.max(1), since: now, active: Active::new(), idle_since: now };
         model.last_used = Some(now);
@@ -54,6 +58,7 @@ impl Lifecycle {
         }
         self.dispatch(now, id);
         self.review(now, id);
+        self.relieve(now, id);
     }
 
     fn on_load_failed(&mut self, now: Instant, id: &str, reason: &str) {

@@ -1,12 +1,14 @@
-//! What loading a model is expected to take, from its header and the engine's settings alone.
+//! What loading a model is expected to take, from its header and the engine's settings alone. It stands until llama.cpp's own plan
+//! is there ([`super::Need`]).
 //!
 //! ```text
 //! n_ctx    = context_length, else min(trained context, 4096)                              tokens of one sequence
 //! cells    = n_ctx × slots, rounded up to 256                                             tokens in the KV cache
 //! weights  = bytes of all tensors
-//! kv       = cells × Σ over layers of heads_kv(layer) × (key_length + value_length) × 2   (f16)
+//! kv       = cells × Σ over layers of heads_kv(layer) × (key_length × bytes_k + value_length × bytes_v)   (by cache type: f16 2)
 //! compute  = ubatch × 4 × (4 × embedding + 3 × feed_forward + heads × (key_length + value_length))   (f32 activations)
 //!          + ubatch × cells × (4 + 2)                                                     (attention mask, f32 and f16)
+//!          + ubatch × cells × heads × 4                                                   (scores, only without flash attention)
 //!          + slots × vocabulary × 4 × 2                                                   (logits: computed, and handed out)
 //! process  = 24 MiB + vocabulary × 160 bytes                                              (program, token table)
 //! ```
@@ -14,7 +16,7 @@
 //! Sliding windows and recurrent layers would make the KV cache smaller, so this is an upper bound for such models. Figures that the
 //! header does not give count as llama.cpp's own defaults do (`heads_kv = heads`, `key_length = embedding / heads`), else as nothing.
 
-use mms_protocol::worker::{DEFAULT_CONTEXT_LIMIT, EngineSettings};
+use mms_protocol::worker::{DEFAULT_CONTEXT_LIMIT, EngineSettings, FlashAttention};
 
 use super::MIB;
 use crate::gguf::{Header, PerLayer};
@@ -68,12 +70,18 @@ pub fn estimate(header: &Header, settings: &EngineSettings) -> Estimate {
     let shape = Shape::of(header);
 
     let activations = ubatch * F32 * (4.0 * shape.embedding + 3.0 * shape.feed_forward + shape.attention);
-    let mask = if shape.kv_per_token > 0.0 { ubatch * cells * (F32 + F16) } else { 0.0 };
+    let kv_per_token =
+        shape.keys_per_token * settings.cache_type_k.bytes() + shape.values_per_token * settings.cache_type_v.bytes();
+    let mask = if kv_per_token > 0.0 { ubatch * cells * (F32 + F16) } else { 0.0 };
+    let scores = match settings.flash_attention {
+        FlashAttention::Off if kv_per_token > 0.0 => ubatch * cells * shape.heads * F32,
+        FlashAttention::Off | FlashAttention::On | FlashAttention::Auto => 0.0,
+    };
     let logits = f64::from(slots) * vocabulary * F32 * 2.0;
     Estimate {
         weights_mb: header.tensor_bytes as f64 / MIB,
-        kv_mb: cells * shape.kv_per_token * F16 / MIB,
-        compute_mb: (activations + mask + logits) / MIB,
+        kv_mb: cells * kv_per_token / MIB,
+        compute_mb: (activations + mask + scores + logits) / MIB,
         process_mb: PROGRAM_MB + vocabulary * VOCABULARY_ENTRY_BYTES / MIB,
         n_ctx,
     }
@@ -85,8 +93,12 @@ struct Shape {
     feed_forward: f64,
     /// Queries and results of all heads of one layer.
     attention: f64,
-    /// Elements of keys and values that one token adds, over all layers.
-    kv_per_token: f64,
+    /// Of the layer that has most.
+    heads: f64,
+    /// Elements of keys that one token adds, over all layers.
+    keys_per_token: f64,
+    /// Elements of values.
+    values_per_token: f64,
 }
 
 impl Shape {
@@ -96,7 +108,7 @@ impl Shape {
         let most_heads = heads.map_or(0, PerLayer::max);
         let default_width = if most_heads == 0 { 0.0 } else { embedding / f64::from(most_heads) };
         let width = |given: Option<u32>| given.map_or(default_width, f64::from);
-        let key_and_value = width(header.key_length) + width(header.value_length);
+        let (key, value) = (width(header.key_length), width(header.value_length));
         let layers = header.block_count.unwrap_or(0) as usize;
         let kv_heads: f64 = match header.head_count_kv.as_ref().or(heads) {
             Some(PerLayer::All(each)) => layers as f64 * f64::from(*each),
@@ -106,15 +118,17 @@ impl Shape {
         Self {
             embedding,
             feed_forward: header.feed_forward_length.as_ref().map_or(4.0 * embedding, |width| f64::from(width.max())),
-            attention: f64::from(most_heads) * key_and_value,
-            kv_per_token: kv_heads * key_and_value,
+            attention: f64::from(most_heads) * (key + value),
+            heads: f64::from(most_heads),
+            keys_per_token: kv_heads * key,
+            values_per_token: kv_heads * value,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mms_protocol::worker::EngineSettings;
+    use mms_protocol::worker::{CacheType, EngineSettings, FlashAttention};
     use proptest::prelude::*;
 
     use super::{Estimate, context_of, estimate};
@@ -145,6 +159,11 @@ mod tests {
         assert_eq!(estimate(&header(&hybrid), &EngineSettings::default()).kv_mb, 64.0, "one layer of 32 has attention");
         let one = EngineSettings { context_length: 1000, slots: 1, ..EngineSettings::default() };
         assert_eq!(estimate(&header(&llama), &one).kv_mb, 128.0, "1000 tokens take 1024 cells");
+        let mixed = EngineSettings { cache_type_k: CacheType::Q8_0, cache_type_v: CacheType::Q4_0, ..one.clone() };
+        assert_eq!(estimate(&header(&llama), &mixed).kv_mb, 64.0 * (34.0 + 18.0) / 64.0);
+        let plain = EngineSettings { flash_attention: FlashAttention::Off, ..one.clone() };
+        let scores = estimate(&header(&llama), &plain).compute_mb - estimate(&header(&llama), &one).compute_mb;
+        assert_eq!(scores, 512.0 * 1024.0 * 32.0 * 4.0 / super::MIB);
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! Memory: what the machine has ([`MemoryProbe`]), what models may take of it ([`MemoryConfig`]), what a model is expected to take
-//! ([`estimate`]) and what a worker process really holds ([`measure`]).
+//! ([`Need`]; from its header, [`estimate`], or from llama.cpp's plan) and what a worker process really holds ([`measure`]).
 //!
 //! Everything is in MiB. A worker's file-mapped pages are the model file itself: they count as held, because inference is slow
 //! without them, but the kernel may take them back, so they are shown apart.
 
+mod amounts;
 mod cgroup;
 mod estimate;
+mod gpu;
+mod need;
 mod probe;
 mod residency;
 
+pub use amounts::{Amounts, RAM};
 pub use estimate::{Estimate, context_of, estimate};
+pub use gpu::{GpuFacts, GpuProbe, NoGpus, Nvml, RETURN_PATIENCE, is_back};
+pub use need::{Need, Source, device_name};
 pub use probe::{Limit, MemoryError, MemoryFacts, MemoryProbe};
-pub use residency::{Residency, measure};
+pub use residency::{Held, Residency, measure};
 
 use crate::config::{Budget, MemoryConfig};
 
@@ -21,12 +27,7 @@ pub const MIB: f64 = 1024.0 * 1024.0;
 impl MemoryConfig {
     /// What models may take together on this machine, MiB: the configured budget, but never into the reserve.
     pub fn budget_mb(&self, facts: &MemoryFacts) -> f64 {
-        let wanted = match self.budget {
-            Budget::Percent(percent) if percent.is_finite() => facts.total_mb * percent.clamp(0.0, 100.0) / 100.0,
-            Budget::Percent(_) => 0.0,
-            Budget::Mb(mb) => mb as f64,
-        };
-        wanted.min(facts.total_mb - self.reserve_mb as f64).max(0.0)
+        part(self.budget, facts.total_mb).min(facts.total_mb - self.reserve_mb as f64).max(0.0)
     }
 
     /// What can be taken right now without touching the reserve, MiB. Whoever else uses the machine may have less in mind than the
@@ -34,11 +35,29 @@ impl MemoryConfig {
     pub fn headroom_mb(&self, facts: &MemoryFacts) -> f64 {
         (facts.available_mb - self.reserve_mb as f64).max(0.0)
     }
+
+    /// The same for a GPU.
+    pub fn gpu_budget_mb(&self, gpu: &GpuFacts) -> f64 {
+        part(self.gpu_budget, gpu.total_mb).min(gpu.total_mb - self.gpu_reserve_mb as f64).max(0.0)
+    }
+
+    /// The same for a GPU.
+    pub fn gpu_headroom_mb(&self, gpu: &GpuFacts) -> f64 {
+        (gpu.free_mb - self.gpu_reserve_mb as f64).max(0.0)
+    }
+}
+
+fn part(budget: Budget, total_mb: f64) -> f64 {
+    match budget {
+        Budget::Percent(percent) if percent.is_finite() => total_mb * percent.clamp(0.0, 100.0) / 100.0,
+        Budget::Percent(_) => 0.0,
+        Budget::Mb(mb) => mb as f64,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Budget, Limit, MemoryConfig, MemoryFacts};
+    use super::{Budget, GpuFacts, Limit, MemoryConfig, MemoryFacts};
 
     fn facts(total_mb: f64, available_mb: f64) -> MemoryFacts {
         MemoryFacts { total_mb, available_mb, limit: Limit::Machine }
@@ -48,7 +67,7 @@ mod tests {
     fn the_budget_never_takes_the_reserve() {
         let machine = facts(10_000.0, 6_000.0);
         let check = |budget, reserve_mb, expect: f64| {
-            let config = MemoryConfig { budget, reserve_mb };
+            let config = MemoryConfig { budget, reserve_mb, ..MemoryConfig::default() };
             assert!((config.budget_mb(&machine) - expect).abs() < 1e-6, "{config:?}: {}", config.budget_mb(&machine));
         };
         check(Budget::Percent(80.0), 512, 8_000.0);
@@ -65,5 +84,15 @@ mod tests {
         let config = MemoryConfig::default();
         assert!((config.headroom_mb(&facts(10_000.0, 6_000.0)) - 5_488.0).abs() < 1e-6);
         assert_eq!(config.headroom_mb(&facts(10_000.0, 100.0)), 0.0);
+    }
+
+    #[test]
+    fn a_gpu_has_its_own_budget_and_reserve() {
+        let gpu = GpuFacts { device: "CUDA0".to_owned(), total_mb: 10_000.0, free_mb: 300.0 };
+        let config = MemoryConfig { gpu_budget: Budget::Percent(50.0), gpu_reserve_mb: 200, ..MemoryConfig::default() };
+        assert_eq!((config.gpu_budget_mb(&gpu), config.gpu_headroom_mb(&gpu)), (5_000.0, 100.0));
+        let greedy = MemoryConfig { gpu_budget: Budget::Mb(90_000), ..config };
+        assert_eq!(greedy.gpu_budget_mb(&gpu), 9_800.0);
+        assert_eq!(greedy.gpu_headroom_mb(&GpuFacts { free_mb: 10.0, ..gpu }), 0.0);
     }
 }

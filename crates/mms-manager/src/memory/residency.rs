@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use super::Estimate;
+use super::Amounts;
 use super::probe::field_kib;
 
 /// Resident memory of one process, MiB.
@@ -18,15 +18,31 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// What the process needs to keep, MiB, where `estimate` is that of its model.
+    /// The same with no more mapped pages than are in use, MiB.
     ///
-    /// llama.cpp repacks the weights of some types into memory of its own, for faster matrices. The mapped pages they were read from
-    /// then stay resident until the kernel wants them, but nobody uses them any more: a model of 383 MiB shows 1,010 MiB resident and
-    /// holds 642. Own memory beyond the KV cache is taken for such weights, up to their size, and that much of the mapped pages is
-    /// left out.
-    pub fn needed_mb(&self, estimate: &Estimate) -> f64 {
-        let repacked = (self.anonymous_mb - estimate.kv_mb).clamp(0.0, estimate.weights_mb.max(0.0));
-        self.total_mb - repacked.min(self.file_mapped_mb)
+    /// llama.cpp repacks the weights of some types into memory of its own, for faster matrices. The mapped pages that they were read
+    /// from then stay resident until the kernel wants them, but nobody uses them any more.
+    pub fn needed(self, mapped_in_use_mb: f64) -> Self {
+        let file_mapped_mb = self.file_mapped_mb.min(mapped_in_use_mb);
+        Self { file_mapped_mb, total_mb: self.total_mb - (self.file_mapped_mb - file_mapped_mb), ..self }
+    }
+}
+
+/// What a worker process was measured to hold.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Held {
+    /// By device.
+    pub amounts: Amounts,
+    /// Of the RAM, pages of mapped files: needed for each token, and yet the kernel may drop them and read them again, MiB.
+    pub reclaimable_mb: f64,
+    /// Of the RAM, KV states that were put aside since the load, MiB.
+    pub kv_store_mb: f64,
+}
+
+impl Held {
+    /// Over all devices, without the KV states that were put aside: what compares with the estimate of a load.
+    pub fn loaded_mb(&self) -> f64 {
+        (self.amounts.total() - self.kv_store_mb).max(0.0)
     }
 }
 
@@ -55,23 +71,12 @@ mod tests {
     use std::io;
 
     use super::{Residency, measure, parse};
-    use crate::memory::Estimate;
 
     #[test]
     fn weights_are_not_counted_twice() {
-        let estimate = Estimate { weights_mb: 383.0, kv_mb: 256.0, compute_mb: 100.0, process_mb: 24.0, n_ctx: 4096 };
-        let check = |anonymous_mb: f64, file_mapped_mb: f64, expect: f64| {
-            let residency = Residency { anonymous_mb, file_mapped_mb, total_mb: anonymous_mb + file_mapped_mb };
-            assert!((residency.needed_mb(&estimate) - expect).abs() < 1e-9, "{residency:?}");
-        };
-        // Repacked; the pages that were read are still there, or gone.
-        check(642.0, 368.0, 642.0);
-        check(642.0, 10.0, 642.0);
-        // Not repacked: the mapped pages are the weights.
-        check(256.0, 393.0, 649.0);
-        check(10.0, 393.0, 403.0);
-        let nothing = Estimate::default();
-        assert_eq!(Residency { anonymous_mb: 5.0, file_mapped_mb: 2.0, total_mb: 7.0 }.needed_mb(&nothing), 7.0);
+        let resident = Residency { anonymous_mb: 642.0, file_mapped_mb: 368.0, total_mb: 1010.0 };
+        assert_eq!(resident.needed(30.0), Residency { anonymous_mb: 642.0, file_mapped_mb: 30.0, total_mb: 672.0 });
+        assert_eq!(resident.needed(9000.0), resident);
     }
 
     #[test]

@@ -94,7 +94,6 @@ fn files_become_models() {
     assert_eq!((&small.path, &small.broken, small.origin), (&path, &None, Origin::Folder));
     assert_eq!(small.capabilities, ["text_generation", "chat"]);
     assert_eq!((small.file_bytes, &small.files), (fs::metadata(&path).unwrap().len(), &vec![path.clone()]));
-    assert_eq!(small.estimate.n_ctx, 512);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use mms_protocol::generate::{FinishReason, Timings, Usage};
 use super::{Does, Happens, Place, Policy, Trace};
 use crate::config::Limits;
 use crate::lifecycle::{Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Said, WorkerInput};
+use crate::memory::Amounts;
 
 /// Longer than any trace.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -31,13 +32,14 @@ impl<'a> Own<'a> {
             shutdown_grace: FOR_EVER,
             max_loaded_models: trace.max_loaded_models,
         };
-        let memory = Memory { budget_mb: trace.budget_mb, available_mb: f64::MAX };
+        let memory = Memory { budget: Amounts::ram(trace.budget_mb), available: Amounts::ram(f64::MAX) };
         let mut lifecycle = Lifecycle::new(limits, memory);
         let began = Instant::now();
         let facts = trace.models.iter().map(|model| Facts {
             id: model.id.clone(),
             version: 1,
-            estimated_mb: model.memory_mb,
+            need: Amounts::ram(model.memory_mb),
+            unplanned: false,
             slots: model.slots,
             pinned: false,
             priority: model.priority,
@@ -65,7 +67,7 @@ impl<'a> Own<'a> {
             }
             Happens::Loaded(place) => {
                 let slots = self.trace.models[*self.models.get(&place)?].slots;
-                worker(place, WorkerInput::Loaded { slots, measured_mb: None })
+                worker(place, WorkerInput::Loaded { slots, measured: None })
             }
             Happens::Answered(place, request) => {
                 let finish =

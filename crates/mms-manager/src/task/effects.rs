@@ -1,11 +1,13 @@
 //! Doing what the lifecycle decided.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use mms_protocol::Event;
-use mms_protocol::worker::{LoadSpec, ToWorker};
+use mms_protocol::worker::{EngineSettings, LoadSpec, ToWorker};
 
 use super::{Resident, Task};
+use crate::catalogue::ModelEntry;
 use crate::lifecycle::{Effect, Note, WorkerId};
 use crate::snapshot::WorkerFacts;
 use crate::worker::{Job, Worker};
@@ -13,6 +15,7 @@ use crate::worker::{Job, Worker};
 impl Task {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
+            Effect::Plan { model, version } => self.plan(model, version),
             Effect::Spawn { worker, model } => self.spawn(worker, model),
             Effect::Dispatch { worker, request } => {
                 // A client that left in this very moment is cancelled by the message that is on its way.
@@ -79,22 +82,33 @@ impl Task {
 
     fn spawn(&mut self, worker: WorkerId, model: String) {
         let Some(entry) = self.entries.get(&model) else { return };
-        let mut settings = entry.settings.clone();
-        if self.cpu_only.contains(&model) {
-            settings.gpu_layers = 0;
-        }
-        let load = LoadSpec {
-            path: entry.path.display().to_string(),
-            model_id: model.clone(),
-            settings,
-            chat_template: entry.chat_template.clone(),
-            kv_store: None,
-        };
-        tracing::info!(model, estimated_mb = entry.estimate.total_mb().round(), "loading");
-        let job = Job { worker, program: self.config.worker_program.clone(), load, estimate: entry.estimate };
+        let reserved = self.lifecycle.shown(Instant::now(), &model).map(|shown| shown.held).unwrap_or_default();
+        let load = self.load_spec(entry);
+        tracing::info!(model, reserved_mb = reserved.total().round(), "loading");
+        let (program, gpus) = (self.config.worker_program.clone(), Arc::clone(&self.needs.gpus));
+        let job = Job { worker, program, load, reserved, gpus };
         let worker_handle = Worker::start(job, self.spawner.clone(), self.reports.clone());
         let entry = Arc::clone(entry);
         self.workers.insert(worker, Resident { worker: worker_handle, model, entry, facts: WorkerFacts::default() });
+    }
+
+    pub(super) fn load_spec(&self, entry: &ModelEntry) -> LoadSpec {
+        LoadSpec {
+            path: entry.path.display().to_string(),
+            model_id: entry.id.clone(),
+            settings: self.settings(entry),
+            chat_template: entry.chat_template.clone(),
+            kv_store: None,
+        }
+    }
+
+    /// What it is loaded with.
+    pub(super) fn settings(&self, entry: &ModelEntry) -> EngineSettings {
+        let mut settings = entry.settings.clone();
+        if self.cpu_only.contains(&entry.id) {
+            settings.gpu_layers = 0;
+        }
+        settings
     }
 
     fn note(&mut self, note: Note) {
@@ -124,6 +138,16 @@ impl Task {
                 }
                 tracing::info!(model, reason, "unloaded");
                 self.tell(Event::ModelUnloaded { model_id: model, reason });
+            }
+            Note::OverBudget { model, device, over_mb } => {
+                self.counters.over_budget.increment();
+                let over_mb = over_mb.round();
+                tracing::warn!(
+                    model,
+                    device,
+                    over_mb,
+                    "models hold more than the budget since this one has grown; idle ones go"
+                );
             }
             Note::Retried(request) => {
                 self.counters.retries.increment();

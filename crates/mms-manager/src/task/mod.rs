@@ -4,6 +4,7 @@
 
 mod clients;
 mod effects;
+mod needs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mms_protocol::KeepAlive;
 use mms_protocol::generate::{EmbedSpec, GenerateSpec};
-use mms_protocol::view::{DeviceMemory, Embedding, MemoryView, ModelView};
+use mms_protocol::view::{Embedding, ModelView};
 use mms_protocol::worker::RequestId;
 use mms_protocol::{Event, Refusal, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,11 +22,13 @@ use crate::config::ManagerConfig;
 use crate::counters::Counters;
 use crate::handle::{DrainReport, GenerateEvent};
 use crate::health::HealthBoard;
-use crate::lifecycle::{Ask, Facts, Input, Lifecycle, Memory, WorkerId, WorkerInput};
-use crate::memory::{MemoryFacts, MemoryProbe};
+use crate::lifecycle::{Ask, Facts, Input, Lifecycle, WorkerId, WorkerInput};
+use crate::memory::{GpuProbe, MemoryFacts, MemoryProbe};
+use crate::plans::Plans;
 use crate::snapshot::{Clock, Snapshot, WorkerFacts, view};
 use crate::worker::{Report, Spawner, Worker};
 use clients::Clients;
+use needs::Needs;
 
 /// While a model waits for memory, how often is looked whether others have given some back.
 const MEMORY_POLL: Duration = Duration::from_secs(1);
@@ -89,6 +92,8 @@ pub(crate) struct Parts {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) memory: MemoryFacts,
     pub(crate) probe: MemoryProbe,
+    pub(crate) gpus: Arc<dyn GpuProbe>,
+    pub(crate) plans: Plans,
     pub(crate) spawner: Spawner,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
@@ -107,6 +112,7 @@ pub(crate) struct Task {
     views: BTreeMap<String, Arc<ModelView>>,
     memory: MemoryFacts,
     probe: MemoryProbe,
+    needs: Needs,
     spawner: Spawner,
     workers: HashMap<WorkerId, Resident>,
     reports: mpsc::UnboundedSender<(WorkerId, Report)>,
@@ -150,7 +156,8 @@ impl Task {
         reports: mpsc::UnboundedSender<(WorkerId, Report)>,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        let memory = planned(&parts.config, &parts.memory);
+        let needs = Needs::new(&parts.config, parts.gpus, parts.plans);
+        let memory = needs.budget(&parts.config.memory, &parts.memory);
         let mut task = Self {
             lifecycle: Lifecycle::new(parts.config.limits, memory),
             policy: Arc::new(parts.config.routing.clone()),
@@ -160,6 +167,7 @@ impl Task {
             views: BTreeMap::new(),
             memory: parts.memory,
             probe: parts.probe,
+            needs,
             spawner: parts.spawner,
             workers: HashMap::new(),
             reports,
@@ -179,6 +187,7 @@ impl Task {
 
     /// Runs until every handle is gone.
     pub(crate) async fn run(mut self, mut sources: Sources) {
+        self.ask_for_devices();
         self.preload();
         let mut memory_poll = tokio::time::interval(MEMORY_POLL);
         memory_poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -198,6 +207,7 @@ impl Task {
                     let catalogue = Arc::clone(&sources.catalogues.borrow_and_update());
                     self.on_catalogue(catalogue);
                 }
+                Some(asked) = self.needs.answers.join_next() => self.on_plan(asked),
                 () = sleep_until(timer), if timer.is_some() => self.decide(Input::Tick),
                 _ = memory_poll.tick(), if self.lifecycle.is_waiting() => {
                     self.look_at_memory();
@@ -239,10 +249,9 @@ impl Task {
                 self.decide(Input::Generate(ask));
             }
             Message::Load { request, model, cpu_only, timeout, keep_alive, reply } => {
-                if cpu_only {
-                    self.cpu_only.insert(model.clone());
-                } else {
-                    self.cpu_only.remove(&model);
+                let changed = if cpu_only { self.cpu_only.insert(model.clone()) } else { self.cpu_only.remove(&model) };
+                if changed {
+                    self.on_catalogue(Arc::clone(&self.catalogue));
                 }
                 self.clients.add_load(request, model.clone(), reply);
                 self.look_before_loading(&model);
@@ -286,6 +295,7 @@ impl Task {
                     resident.facts.pid = Some(hello.pid);
                     self.lifecycle.touch(&resident.model);
                 }
+                self.on_devices(&hello.devices);
                 self.board.report("worker_program", true, true, format!("version {}", hello.version));
                 self.decide(Input::Worker(worker, WorkerInput::Alive));
             }
@@ -309,6 +319,7 @@ impl Task {
     }
 
     fn on_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        self.needs.by_model.retain(|id, _| catalogue.entries().iter().any(|entry| entry.id == *id));
         let facts = catalogue.entries().iter().map(|entry| self.facts(entry)).collect();
         for entry in catalogue.entries() {
             self.entries.insert(entry.id.clone(), Arc::clone(entry));
@@ -324,11 +335,14 @@ impl Task {
         self.decide(Input::Catalogue(facts));
     }
 
-    fn facts(&self, entry: &ModelEntry) -> Facts {
+    fn facts(&mut self, entry: &ModelEntry) -> Facts {
+        let settings = self.settings(entry);
+        let (need, unplanned) = self.needs.of(entry, &settings);
         Facts {
             id: entry.id.clone(),
             version: entry.fingerprint,
-            estimated_mb: entry.estimate.total_mb(),
+            need: need.reserve(),
+            unplanned,
             slots: entry.settings.slots,
             pinned: entry.pinned,
             priority: entry.priority,
@@ -352,7 +366,8 @@ impl Task {
     fn look_at_memory(&mut self) {
         match self.probe.read() {
             Ok(facts) => {
-                self.lifecycle.set_memory(planned(&self.config, &facts));
+                self.needs.look();
+                self.lifecycle.set_memory(self.needs.budget(&self.config.memory, &facts));
                 self.memory = facts;
             }
             Err(error) => tracing::warn!(%error, "the machine's memory cannot be read; the last figures stand"),
@@ -375,23 +390,11 @@ impl Task {
             };
             let resident = shown.worker.and_then(|worker| self.workers.get(&worker));
             let (entry, worker) = (self.loaded_entry(entry), resident.map(|resident| &resident.facts));
-            let view = view(entry, &shown, worker, &self.clock);
+            let need = self.needs.by_model.get(&id);
+            let view = view(entry, &shown, need, worker, &self.clock);
             self.views.insert(id, Arc::new(view));
         }
-        let ram = DeviceMemory {
-            device: "cpu".to_owned(),
-            total_mb: self.memory.total_mb,
-            budget_mb: self.config.memory.budget_mb(&self.memory),
-            used_mb: self.lifecycle.used_mb(),
-            available_mb: self.memory.available_mb,
-        };
-        let memory = MemoryView {
-            device: ram.device.clone(),
-            total_mb: ram.total_mb,
-            budget_mb: ram.budget_mb,
-            used_mb: ram.used_mb,
-            devices: vec![ram],
-        };
+        let memory = self.needs.view(&self.config.memory, &self.memory, &self.lifecycle.used());
         let mut snapshot = Snapshot {
             models: self.views.values().cloned().collect(),
             entries: self.catalogue.entries().iter().map(|entry| Arc::clone(self.loaded_entry(entry))).collect(),
@@ -425,6 +428,7 @@ impl Task {
         drain.replies.push(reply);
         let (requests, workers) = self.lifecycle.open();
         tracing::info!(requests, workers, "draining");
+        self.needs.answers.abort_all();
         self.views.clear();
         self.decide(Input::Drain { deadline: now + deadline });
     }
@@ -441,10 +445,6 @@ impl Task {
             }
         }
     }
-}
-
-fn planned(config: &ManagerConfig, facts: &MemoryFacts) -> Memory {
-    Memory { budget_mb: config.memory.budget_mb(facts), available_mb: config.memory.headroom_mb(facts) }
 }
 
 async fn sleep_until(at: Option<Instant>) {

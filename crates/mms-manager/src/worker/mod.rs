@@ -1,11 +1,13 @@
 //! One worker process and its socket. A [`Worker`] is a task of its own that starts the program, talks to it, watches it, and reports
 //! to the manager's task; the last report is always [`WorkerInput::Gone`], after the process has been waited for.
 
+pub(crate) mod errand;
 mod process;
 mod spawner;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::lifecycle::{Finish, Said, Vectors, WorkerId, WorkerInput};
-use crate::memory::{Estimate, measure};
+use crate::memory::{Amounts, GpuProbe, Held, MIB, RAM, RETURN_PATIENCE, is_back, measure};
 
 pub use process::ending;
 pub use spawner::Spawner;
@@ -28,8 +30,12 @@ pub use spawner::Spawner;
 const LINES_KEPT: usize = 20;
 /// What the socket and stderr of a process that has ended get to be read to their end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often a resident worker's memory is measured.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// How often a resident worker's memory is measured. It grows while prompts longer than any before are computed.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// Less than this is no news, MiB.
+const WORTH_TELLING_MB: f64 = 1.0;
+/// Between two looks whether the memory of a process that has ended is back.
+const LOOK_FOR_MEMORY: Duration = Duration::from_millis(50);
 
 /// What a worker reports.
 #[derive(Debug)]
@@ -54,8 +60,17 @@ pub struct Job {
     pub program: PathBuf,
     /// What to load.
     pub load: LoadSpec,
-    /// What that is expected to take; tells weights that are in memory twice from those that are not.
-    pub estimate: Estimate,
+    /// What is reserved for it, by device.
+    pub reserved: Amounts,
+    /// Tells what it holds of GPUs.
+    pub gpus: Arc<dyn GpuProbe>,
+}
+
+impl Job {
+    /// It gets memory of a GPU.
+    fn uses_gpus(&self) -> bool {
+        self.reserved.iter().any(|(device, mb)| device != RAM && mb > 0.0)
+    }
 }
 
 /// The way to a running worker. Dropping it ends the process.
@@ -119,6 +134,16 @@ struct Attendant {
     stderr: Option<tokio::task::JoinHandle<VecDeque<String>>>,
     reports: Reports,
     resident: bool,
+    /// The last figures that were told.
+    told: Held,
+    /// KV states put aside, bytes.
+    kv_store_bytes: u64,
+    /// Pages of files that the program had mapped before it loaded anything, MiB.
+    program_mb: f64,
+    /// Tensors that are used where the mapped file has them, MiB.
+    mapped_mb: f64,
+    /// What was free of each GPU when it was measured last.
+    gpus_free: Amounts,
 }
 
 impl Attendant {
@@ -138,6 +163,11 @@ impl Attendant {
             stderr,
             reports,
             resident: false,
+            told: Held::default(),
+            kv_store_bytes: 0,
+            program_mb: 0.0,
+            mapped_mb: 0.0,
+            gpus_free: Amounts::default(),
         }
     }
 
@@ -191,6 +221,7 @@ impl Attendant {
             None => VecDeque::new(),
         };
         let fault = fault.map(|Fault(why)| why).filter(|why| !why.is_empty());
+        self.memory_is_back().await;
         ending(status, fault, &lines)
     }
 
@@ -207,15 +238,47 @@ impl Attendant {
         }
     }
 
-    fn measure(&self) {
-        if let Some(mb) = self.needed_mb() {
-            self.input(WorkerInput::Measured(mb));
+    fn measure(&mut self) {
+        let Some(held) = self.held() else { return };
+        let change = |device: &str| (held.amounts.get(device) - self.told.amounts.get(device)).abs();
+        if held.amounts.iter().any(|(device, _)| change(device) >= WORTH_TELLING_MB) {
+            self.told = held.clone();
+            self.input(WorkerInput::Measured(held));
         }
     }
 
     /// `None`: a process that has just ended cannot be measured; its end is seen at once.
-    fn needed_mb(&self) -> Option<f64> {
-        Some(measure(self.pid).ok()?.needed_mb(&self.job.estimate))
+    fn held(&mut self) -> Option<Held> {
+        let resident = measure(self.pid).ok()?;
+        // Pages of tensors that were copied are still resident, until the kernel wants them; nobody needs them any more.
+        let needed = resident.needed(self.program_mb + self.mapped_mb);
+        let mut amounts = Amounts::ram(needed.total_mb);
+        if self.job.uses_gpus() {
+            let gpus = &self.job.gpus;
+            // A driver that does not tell what one process holds leaves only what was reserved.
+            let held = gpus.held_by(self.pid).unwrap_or_else(|| self.job.reserved.clone());
+            for (device, mb) in held.iter().filter(|(device, _)| *device != RAM) {
+                amounts.add(device, mb);
+            }
+            self.gpus_free = gpus.read().into_iter().map(|gpu| (gpu.device, gpu.free_mb)).collect();
+        }
+        let kv_store_mb = self.kv_store_bytes as f64 / MIB;
+        Some(Held { amounts, reclaimable_mb: needed.file_mapped_mb, kv_store_mb })
+    }
+
+    /// The kernel has RAM back when the process is gone; the driver of a GPU may take a moment more.
+    async fn memory_is_back(&self) {
+        if !self.job.uses_gpus() || !self.resident {
+            return;
+        }
+        let until = tokio::time::Instant::now() + RETURN_PATIENCE;
+        while !is_back(&self.job.gpus.read(), &self.gpus_free, &self.told.amounts) {
+            if tokio::time::Instant::now() >= until {
+                tracing::warn!(model = self.job.load.model_id, "its memory on the GPU has not come back");
+                return;
+            }
+            tokio::time::sleep(LOOK_FOR_MEMORY).await;
+        }
     }
 
     fn input(&self, input: WorkerInput) {
@@ -230,10 +293,12 @@ impl Attendant {
             ToHost::Loading { fraction } => WorkerInput::Progress(fraction),
             ToHost::Loaded(info) => {
                 self.resident = true;
-                let measured_mb = self.needed_mb();
+                self.mapped_mb = info.mapped_bytes as f64 / MIB;
+                let measured = self.held();
+                self.told = measured.clone().unwrap_or_default();
                 let slots = info.slots;
                 _ = self.reports.send((self.job.worker, Report::Info(Box::new(info))));
-                WorkerInput::Loaded { slots, measured_mb }
+                WorkerInput::Loaded { slots, measured }
             }
             ToHost::LoadFailed { reason } => WorkerInput::LoadFailed(reason),
             ToHost::Started { id, prompt_tokens, cached_tokens } => {
@@ -249,7 +314,10 @@ impl Attendant {
                 WorkerInput::Says(id, Said::Finished(Finish { reason, usage, timings }))
             }
             ToHost::Failed { id, failure } => WorkerInput::Says(id, Said::Failed(failure)),
-            ToHost::Heartbeat(_) => WorkerInput::Alive,
+            ToHost::Heartbeat(beat) => {
+                self.kv_store_bytes = beat.kv_store_bytes;
+                WorkerInput::Alive
+            }
         };
         self.input(input);
         Ok(())
@@ -275,6 +343,8 @@ impl Attendant {
             "worker started"
         );
         _ = self.reports.send((self.job.worker, Report::Hello(Box::new(hello))));
+        // A process that has just ended cannot be measured; its end is seen at once.
+        self.program_mb = measure(self.pid).map_or(0.0, |resident| resident.file_mapped_mb);
         self.say(ToWorker::Load(Box::new(self.job.load.clone())));
         Ok(())
     }

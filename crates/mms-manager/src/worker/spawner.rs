@@ -59,6 +59,8 @@ fn spawn(program: &Path) -> Started {
         .stderr(Stdio::piped())
         // Otherwise llama.cpp attaches a debugger to a dying worker, if there is one, and the reason drowns in its output.
         .env("GGML_NO_BACKTRACE", "1")
+        // GPUs are numbered by their place on the bus, as the driver's library numbers them for us.
+        .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         // Ctrl-C in the terminal is for the server, which ends its workers in its own order.
         .process_group(0)
         .kill_on_drop(true)

@@ -64,7 +64,8 @@ impl Setup {
                 ..CatalogueConfig::default()
             },
             engine: EngineSettings { context_length: 512, slots: 2, threads: 1, ..EngineSettings::default() },
-            memory: MemoryConfig { budget: Budget::Mb(4096), reserve_mb: 0 },
+            memory: MemoryConfig { budget: Budget::Mb(4096), reserve_mb: 0, ..MemoryConfig::default() },
+            plans: None,
             idle_unload: None,
             routing: std::collections::BTreeMap::new(),
             kv_store: None,

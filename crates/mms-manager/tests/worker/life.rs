@@ -17,10 +17,10 @@ async fn a_model_is_loaded_answers_and_is_unloaded() {
     assert_eq!(view.status, ModelState::Loaded);
     assert!(view.measured_mb.is_some_and(|mb| mb > 1.0) && view.worker_pid.is_some() && view.load_ms.is_some());
     assert_eq!((view.n_ctx, view.slots), (512, 2));
-    // Its weights were repacked, so the pages they were read from do not count as well.
+    // Most weights were repacked, so the pages they were read from do not count as well.
     let resident = mms_manager::memory::measure(view.worker_pid.unwrap()).unwrap();
     let weights_mb = view.tensor_bytes as f64 / mms_manager::memory::MIB;
-    assert!(view.measured_mb.unwrap() <= resident.total_mb - weights_mb * 0.9, "{:?} {resident:?}", view.measured_mb);
+    assert!(view.measured_mb.unwrap() <= resident.total_mb - weights_mb * 0.5, "{:?} {resident:?}", view.measured_mb);
 
     let generation = rig.generate(ask("DEMO.gguf", "hello", 16)).await.unwrap();
     assert_eq!(generation.model_id, "demo");
@@ -121,8 +121,7 @@ async fn a_deadline_ends_a_request_and_says_what_it_was_doing() {
     let refusal = rig.generate(mms_protocol::GenerateArgs { timeout_ms: Some(1), ..ask("demo", "hello", 8) }).await;
     let refusal = refusal.unwrap_err();
     assert_eq!(refusal.code, ErrorCode::Timeout);
-    assert_eq!(refusal.details["phase"], "loading", "{refusal}");
-    rig.until_state("demo", ModelState::Loaded).await;
+    assert!(["measuring", "loading"].iter().any(|phase| refusal.details["phase"] == *phase), "{refusal}");
     assert!(rig.generate(ask("demo", "hello", 8)).await.is_ok());
     rig.finish().await;
 }
@@ -209,11 +208,12 @@ async fn memory_for_one_makes_the_other_go_and_memory_for_none_is_refused_with_f
     let probe = Setup::new().start().await;
     probe.load("demo").await.unwrap();
     let view = probe.manager.model("demo").unwrap();
-    let (need, held) = (view.estimated_mb, view.measured_mb.unwrap());
+    let need = view.held_by_device["cpu"];
+    assert!(need >= view.estimated_mb && need >= view.measured_mb.unwrap(), "{view:?}");
     probe.finish().await;
 
     // Enough for one that is resident and most of what the next one needs.
-    let budget = Budget::Mb((held + need * 0.8).max(need + 1.0) as u64);
+    let budget = Budget::Mb((need * 1.8) as u64);
     let mut rig = Setup::new().copy("other.gguf").change(|config| config.memory.budget = budget).start().await;
     rig.load("demo").await.unwrap();
     rig.load("other").await.unwrap();

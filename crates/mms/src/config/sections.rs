@@ -249,12 +249,28 @@ pub(super) fn read_memory(reader: &mut Reader<'_>) -> MemoryConfig {
     let mut section = reader.section("memory");
     MemoryConfig {
         budget: section
-            .key("budget", "What models may take together: a share of the device's memory, or an amount in MB or GB.")
+            .key("budget", "What models may take together of RAM: a share of it, or an amount in MB or GB.")
             .read(Memory, Budget::Percent(80.0)),
         reserve_mb: section
             .key("reserve_mb", "What stays free on the machine in any case, MiB.")
             .read(Integer(0..=u32::MAX), 512)
             .into(),
+        gpu_budget: section
+            .key("gpu_budget", "What models may take together of each GPU: a share of its memory, or an amount.")
+            .read(Memory, Budget::Percent(90.0)),
+        gpu_reserve_mb: section
+            .key("gpu_reserve_mb", "What stays free on each GPU in any case, MiB.")
+            .read(Integer(0..=u32::MAX), 256)
+            .into(),
+        plan_timeout: seconds(
+            section
+                .key(
+                    "plan_timeout_s",
+                    "Time that llama.cpp has to say what a model needs, before its first load, seconds; 0: not asked, \
+                     the file's header is made do with.",
+                )
+                .read(Integer(0..=3600), 20),
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ use mms_protocol::worker::GenerateFailure;
 
 use super::world::{End, World, facts, resident, seconds};
 use crate::lifecycle::{Facts, Note, WorkerInput};
+use crate::memory::Amounts;
 
 #[test]
 fn requests_attach_to_one_load() {
@@ -65,7 +66,7 @@ fn the_least_recently_used_idle_model_goes_and_never_a_busy_or_pinned_one() {
 #[test]
 fn a_load_waits_for_busy_models_and_runs_out_of_time_with_the_reason() {
     let mut world = resident([facts("a", 600.0), facts("b", 300.0)]);
-    world.change("b", |facts| facts.estimated_mb = 700.0);
+    world.change("b", |facts| facts.need = Amounts::ram(700.0));
     let worker = world.worker("b");
     let unload = world.unload("b");
     world.gone(worker);
@@ -104,14 +105,6 @@ fn what_can_never_fit_is_refused_with_figures() {
         assert_eq!(refusal.details["holders"]["a"], 600.0);
         assert_eq!(world.state(id), ModelState::AvailableNotLoaded);
     }
-}
-
-#[test]
-fn what_was_measured_replaces_the_estimate() {
-    let mut world = resident([facts("a", 600.0)]);
-    let worker = world.worker("a");
-    world.says(worker, WorkerInput::Measured(150.0));
-    assert_eq!(world.lifecycle.used_mb(), 150.0);
 }
 
 #[test]
@@ -272,7 +265,7 @@ fn a_worker_that_does_not_end_is_killed_after_its_grace() {
     assert!(!world.workers[&worker].killed);
     world.pass(seconds(4));
     assert!(world.workers[&worker].killed);
-    assert_eq!(world.lifecycle.used_mb(), 100.0);
+    assert_eq!(world.lifecycle.used().total(), 100.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The lifecycle driven by hand, and by random interleavings.
 
 mod by_hand;
+mod memory;
 mod random;
 mod residency;
 mod turns;

@@ -6,9 +6,10 @@ use mms_protocol::worker::GenerateFailure;
 use mms_protocol::{ErrorCode, KeepAlive};
 use proptest::prelude::*;
 
-use super::world::{End, World, facts};
+use super::world::{BUDGET, End, World, facts, held};
 use crate::catalogue::Priority;
-use crate::lifecycle::{Note, WorkerInput};
+use crate::lifecycle::{Facts, Note, Planned, WorkerInput};
+use crate::memory::Amounts;
 
 /// One thing that happens. Numbers choose among what there is, modulo its count.
 #[derive(Debug, Clone)]
@@ -27,6 +28,15 @@ enum Step {
     KeepAlive(Option<i64>),
     Pass(u64),
     Drain(u64),
+    /// An answer to a plan that was asked for.
+    Plan(usize, Plan),
+}
+
+#[derive(Debug, Clone)]
+enum Plan {
+    Need(u32),
+    Unknown,
+    CannotLoad,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +65,14 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+fn plan() -> impl Strategy<Value = Plan> {
+    prop_oneof![
+        4 => (1_u32..700).prop_map(Plan::Need),
+        2 => Just(Plan::Unknown),
+        1 => Just(Plan::CannotLoad),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let any_model = 0_usize..5;
     prop_oneof![
@@ -72,20 +90,24 @@ fn step() -> impl Strategy<Value = Step> {
         2 => prop::option::of(-1_i64..30).prop_map(Step::KeepAlive),
         6 => (0_u64..40).prop_map(Step::Pass),
         1 => (0_u64..60).prop_map(Step::Drain),
+        6 => (any::<usize>(), plan()).prop_map(|(model, plan)| Step::Plan(model, plan)),
     ]
 }
 
 fn world(most: usize) -> World {
-    // Two of the first three fit together, the fourth only alone, the fifth never.
+    // Of RAM two of the first three fit together, the fourth only alone, the fifth never; of the GPU one of two.
     let idle = Some(Duration::from_secs(60));
+    let both = |cpu: f64, gpu: f64| [("cpu".to_owned(), cpu), ("CUDA0".to_owned(), gpu)].into_iter().collect();
     let models = [
-        facts("a", 400.0),
-        super::super::Facts { idle_unload: idle, ..facts("b", 300.0) },
-        super::super::Facts { idle_unload: idle, slots: 2, ..facts("c", 500.0) },
+        Facts { unplanned: true, ..facts("a", 400.0) },
+        Facts { idle_unload: idle, need: both(300.0, 350.0), ..facts("b", 0.0) },
+        Facts { idle_unload: idle, slots: 2, need: both(500.0, 200.0), unplanned: true, ..facts("c", 0.0) },
         facts("d", 900.0),
         facts("e", 1500.0),
     ];
-    World::with_most(models, most)
+    let mut world = World::with_most(models, most);
+    world.set_budget(both(BUDGET, 500.0));
+    world
 }
 
 fn nth<T: Clone>(items: impl IntoIterator<Item = T>, n: usize) -> Option<T> {
@@ -134,7 +156,7 @@ impl World {
             }
             Step::Replace(model) => {
                 let id = self.id(model);
-                self.change(&id, |facts| facts.version += 1);
+                self.change(&id, |facts| (facts.version, facts.unplanned) = (facts.version + 1, id == "a"));
             }
             Step::Break(model, broken) => {
                 let id = self.id(model);
@@ -159,6 +181,15 @@ impl World {
             }
             Step::Pass(seconds) => self.pass(Duration::from_secs(seconds)),
             Step::Drain(seconds) => self.drain(Duration::from_secs(seconds)),
+            Step::Plan(n, ref plan) => {
+                let Some(model) = nth(self.planning.keys().cloned(), n) else { return };
+                let planned = match *plan {
+                    Plan::Need(mb) => Planned::Need(Amounts::ram(f64::from(mb))),
+                    Plan::Unknown => Planned::Unknown,
+                    Plan::CannotLoad => Planned::CannotLoad("it is upside down".to_owned()),
+                };
+                self.planned(&model, planned);
+            }
         }
     }
 
@@ -167,7 +198,7 @@ impl World {
         let (loaded, inside) = (sim.loaded, sim.inside.keys().copied().collect::<Vec<_>>());
         match *act {
             Act::Heartbeat => self.says(worker, WorkerInput::Alive),
-            Act::Measured(mb) if loaded => self.says(worker, WorkerInput::Measured(f64::from(mb))),
+            Act::Measured(mb) if loaded => self.says(worker, WorkerInput::Measured(held(Amounts::ram(f64::from(mb))))),
             Act::GoOn => self.go_on(worker),
             Act::Text(n) => {
                 if let Some(request) = nth(inside, n) {
@@ -210,6 +241,9 @@ impl World {
     fn come_to_rest(&mut self) {
         for round in 0.. {
             assert!(round < 500, "no rest: {:?}", self.lifecycle);
+            for model in self.planning.keys().cloned().collect::<Vec<_>>() {
+                self.planned(&model, Planned::Unknown);
+            }
             let before: Vec<u64> = self.workers.keys().copied().collect();
             for worker in before {
                 if self.workers.contains_key(&worker) {
@@ -244,7 +278,7 @@ proptest! {
         }
         prop_assert!(world.lifecycle.is_empty(), "left: {:?}", world.lifecycle);
         prop_assert!(world.open.is_empty() && world.workers.is_empty());
-        prop_assert_eq!(world.lifecycle.used_mb(), 0.0);
+        prop_assert_eq!(world.lifecycle.used().total(), 0.0);
     }
 
     #[test]

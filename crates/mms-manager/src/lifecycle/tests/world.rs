@@ -12,8 +12,9 @@ use mms_protocol::{ErrorCode, KeepAlive, Refusal};
 use crate::catalogue::Priority;
 use crate::config::Limits;
 use crate::lifecycle::{
-    Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Said, Vectors, WorkerId, WorkerInput,
+    Ask, Effect, Facts, Finish, Input, Lifecycle, Memory, Note, Planned, Said, Vectors, WorkerId, WorkerInput,
 };
+use crate::memory::{Amounts, Held};
 
 /// MiB that models may take in this world.
 pub(super) const BUDGET: f64 = 1000.0;
@@ -31,6 +32,9 @@ pub(super) struct World {
     most: usize,
     /// Given with every request.
     pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) budget: Amounts,
+    /// Plans that were asked for, of which version.
+    pub(super) planning: BTreeMap<String, u64>,
     last_request: RequestId,
 }
 
@@ -62,7 +66,8 @@ pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
     Facts {
         id: id.to_owned(),
         version: 1,
-        estimated_mb,
+        need: Amounts::ram(estimated_mb),
+        unplanned: false,
         slots: 1,
         pinned: false,
         priority: Priority::Medium,
@@ -70,6 +75,11 @@ pub(super) fn facts(id: &str, estimated_mb: f64) -> Facts {
         broken: None,
         writing: false,
     }
+}
+
+/// A process that was measured to hold so much.
+pub(super) fn held(amounts: Amounts) -> Held {
+    Held { amounts, ..Held::default() }
 }
 
 pub(super) fn limits() -> Limits {
@@ -100,7 +110,7 @@ impl World {
 
     /// With at most so many models in memory; 0: any number.
     pub(super) fn with_most(models: impl IntoIterator<Item = Facts>, max_loaded_models: usize) -> Self {
-        let memory = Memory { budget_mb: BUDGET, available_mb: 1e9 };
+        let memory = Memory { budget: Amounts::ram(BUDGET), available: Amounts::ram(1e9) };
         let facts: BTreeMap<String, Facts> = models.into_iter().map(|facts| (facts.id.clone(), facts)).collect();
         let mut world = Self {
             lifecycle: Lifecycle::new(Limits { max_loaded_models, ..limits() }, memory),
@@ -114,6 +124,8 @@ impl World {
             notes: Vec::new(),
             draining: false,
             keep_alive: None,
+            budget: Amounts::ram(BUDGET),
+            planning: BTreeMap::new(),
             last_request: 0,
         };
         world.tell_catalogue();
@@ -190,8 +202,28 @@ impl World {
     pub(super) fn loaded(&mut self, worker: WorkerId) {
         let sim = self.workers.get_mut(&worker).unwrap();
         sim.loaded = true;
-        let measured_mb = Some(self.facts[&sim.model].estimated_mb);
-        self.says(worker, WorkerInput::Loaded { slots: 1, measured_mb });
+        let measured = Some(held(self.facts[&sim.model].need.clone()));
+        self.says(worker, WorkerInput::Loaded { slots: 1, measured });
+    }
+
+    /// The answer to a plan that was asked for.
+    pub(super) fn planned(&mut self, model: &str, planned: Planned) {
+        let version = self.planning.remove(model).expect("a plan that was asked for");
+        // Whoever answers keeps it in mind for the next catalogue.
+        if let Some(facts) = self.facts.get_mut(model).filter(|facts| facts.version == version) {
+            match &planned {
+                Planned::Need(need) => (facts.need, facts.unplanned) = (need.clone(), false),
+                Planned::Unknown => facts.unplanned = false,
+                Planned::CannotLoad(_) => {}
+            }
+        }
+        self.input(Input::Planned { model: model.to_owned(), version, planned });
+    }
+
+    /// The devices have so much from now on.
+    pub(super) fn set_budget(&mut self, budget: Amounts) {
+        self.lifecycle.set_memory(Memory { budget: budget.clone(), available: budget.clone() });
+        self.budget = budget;
     }
 
     pub(super) fn load_fails(&mut self, worker: WorkerId) {
@@ -280,10 +312,15 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
+            Effect::Plan { model, version } => {
+                assert!(self.planning.insert(model, version).is_none(), "asked twice");
+            }
             Effect::Spawn { worker, model } => {
                 assert!(!self.draining, "a load while draining");
                 assert!(self.workers.values().all(|sim| sim.model != model), "a second worker for {model}");
-                assert!(self.lifecycle.used_mb() <= BUDGET, "over the budget: {:?}", self.lifecycle);
+                let (used, budget) = (self.lifecycle.used(), &self.budget);
+                assert!(used.fits(budget), "over the budget: {:?}", self.lifecycle);
+                assert!(!self.facts[&model].unplanned, "loaded before its need is known");
                 self.workers.insert(worker, SimWorker { model, ..SimWorker::default() });
                 assert!(self.most == 0 || self.workers.len() <= self.most, "too many models: {:?}", self.lifecycle);
             }
@@ -331,7 +368,7 @@ impl World {
             let worker = self.workers.iter().find(|(_, sim)| sim.model == *id).map(|(&worker, _)| worker);
             assert_eq!(shown.worker, worker, "{id} is {:?}", shown.state);
             assert_eq!(
-                shown.held_mb > 0.0,
+                shown.held.total() > 0.0,
                 worker.is_some(),
                 "memory counts as long as the process is there: {shown:?}"
             );
