@@ -27,6 +27,21 @@ pub(crate) struct Choice {
 /// Sharing fewer tokens than this is not worth the bookkeeping.
 const LEAST_SHARED: usize = 8;
 
+/// Waiting for fewer tokens than this is not worth it.
+const LEAST_AWAITED: usize = 64;
+
+/// Whether a prompt had better wait: prompts that are being `computed` begin like it, and further than what is `cached`, so that
+/// soon there will be more of it to share than now.
+pub(crate) fn comes_soon<'a, T: PartialEq + 'a>(
+    prompt: &[T],
+    cached: impl Iterator<Item = &'a [T]>,
+    computed: impl Iterator<Item = &'a [T]>,
+) -> bool {
+    let common = |other: &[T]| prompt.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let soon = computed.map(common).max().unwrap_or(0);
+    soon >= LEAST_AWAITED && soon >= cached.map(common).max().unwrap_or(0) + LEAST_AWAITED
+}
+
 /// `None` when no slot is free. `can_share`: the model's memory can lend the beginning of one sequence to another.
 pub(crate) fn choose<T: PartialEq>(prompt: &[T], slots: &[SlotView<'_, T>], can_share: bool) -> Option<Choice> {
     // At least the last token is computed again: its logits are what sampling needs.
@@ -55,7 +70,7 @@ pub(crate) fn choose<T: PartialEq>(prompt: &[T], slots: &[SlotView<'_, T>], can_
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Choice, SlotView, choose};
+    use super::{Choice, SlotView, choose, comes_soon};
 
     fn check(prompt: &str, slots: &[(&str, bool, u64)], expect: Option<(usize, usize, Option<usize>)>) {
         let views: Vec<SlotView<'_, u8>> = slots
@@ -64,6 +79,19 @@ mod tests {
             .collect();
         let expect = expect.map(|(slot, keep, share_from)| Choice { slot, keep, share_from });
         assert_eq!(choose(prompt.as_bytes(), &views, true), expect);
+    }
+
+    #[test]
+    fn a_prompt_waits_for_much_that_is_being_computed() {
+        let (long, other) = ("a".repeat(100), "b".repeat(100));
+        let waits = |cached: &[&str], computed: &[&str]| {
+            let bytes = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+            let (cached, computed) = (bytes(cached), bytes(computed));
+            comes_soon(long.as_bytes(), cached.iter().map(Vec::as_slice), computed.iter().map(Vec::as_slice))
+        };
+        assert!(waits(&[], &[&long]) && waits(&[&long[..36], ""], &[&other, &long]));
+        assert!(!waits(&[&long[..37]], &[&long]), "hardly more than there is");
+        assert!(!waits(&[], &[&long[..63]]) && !waits(&[], &[&other]) && !waits(&[], &[]));
     }
 
     #[test]

@@ -8,20 +8,30 @@ use mms_protocol::worker::{GenerateFailure, ToHost};
 use super::{Engine, Queued};
 use crate::output::Output;
 use crate::prompts::Request;
-use crate::reuse::{SlotView, choose};
+use crate::reuse::{SlotView, choose, comes_soon};
 use crate::sampling::Chooser;
 use crate::slot::{Job, Slot, Work, count};
 use crate::speculate::Luck;
 
 impl Engine {
-    /// Gives free slots to the requests that have waited longest.
+    /// Gives free slots to the requests that have waited longest; but what another slot is just computing is not computed twice.
     pub(super) fn admit(&mut self) {
-        while self.slots.iter().any(Slot::is_idle)
-            && let Some(request) = self.queue.front_mut().and_then(|first| first.request.take())
-        {
-            let Some(queued) = self.queue.pop_front() else { return };
+        while self.slots.iter().any(Slot::is_idle) {
+            let mut prepared = self.queue.iter().map_while(|queued| queued.request.as_ref());
+            let Some(next) = prepared.position(|request| !self.comes_soon(&request.tokens)) else { return };
+            let Some(mut queued) = self.queue.remove(next) else { return };
+            let Some(request) = queued.request.take() else { return };
             self.assign(&queued, request);
         }
+    }
+
+    fn comes_soon(&self, prompt: &[LlamaToken]) -> bool {
+        let cached = self.slots.iter().map(Slot::reusable);
+        let computed = self.slots.iter().filter_map(|slot| match &slot.work {
+            Work::Prefilling(job) => Some(job.prompt.as_slice()),
+            Work::Idle | Work::Decoding { .. } => None,
+        });
+        self.memory_is_partial && comes_soon(prompt, cached, computed)
     }
 
     fn assign(&mut self, queued: &Queued, request: Request) {

@@ -167,6 +167,22 @@ fn the_same_prompt_again_computes_only_its_last_token() {
 }
 
 #[test]
+fn one_prompt_asked_several_times_at_once_is_computed_once() {
+    let mut host = host();
+    let question = format!("{}Who are you?", "We talk about models. ".repeat(30));
+    let mut specs = vec![ask(&question, 4); 4];
+    specs.push(ask("Hello", 4));
+    let answers = host.generate_all(&specs);
+    let (many, other) = answers.split_at(4);
+    assert_eq!(many[0].cached_tokens, 0);
+    for answer in &many[1..] {
+        assert_eq!(answer.cached_tokens, answer.prompt_tokens - 1, "of {}", answer.prompt_tokens);
+        assert_eq!(answer.text, many[0].text);
+    }
+    assert!(!other[0].text.is_empty() && many[0].prompt_tokens > 64);
+}
+
+#[test]
 fn a_template_can_be_replaced_and_can_refuse() {
     let load = |template: &str| {
         let mut host = Host::spawn();

@@ -28,8 +28,8 @@ pub(crate) fn status(refusal: &Refusal) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         ErrorCode::Timeout => match refusal.details.get("phase").and_then(serde_json::Value::as_str) {
-            Some("queued" | "loading" | "unloading") => StatusCode::SERVICE_UNAVAILABLE,
-            Some(_) | None => StatusCode::GATEWAY_TIMEOUT,
+            Some("generating") | None => StatusCode::GATEWAY_TIMEOUT,
+            Some(_) => StatusCode::SERVICE_UNAVAILABLE,
         },
     }
 }
