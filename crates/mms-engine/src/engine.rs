@@ -61,7 +61,7 @@ struct Queued {
     ticket: Ticket,
     came: Instant,
     /// `None`: it is not prepared yet. Requests are prepared in order, so that the first in the queue comes first.
-    request: Option<Request>,
+    request: Option<Box<Request>>,
 }
 
 /// Memory that each step reuses.

@@ -3,8 +3,11 @@
 
 mod beat;
 mod clock;
+mod constraint;
 mod crowd;
 mod engine;
+mod grammar;
+mod json;
 mod load;
 mod logging;
 mod logprobs;
@@ -15,6 +18,7 @@ mod prompt;
 mod prompts;
 mod reuse;
 mod sampling;
+mod schema;
 mod serve;
 mod slot;
 mod special;

@@ -8,6 +8,8 @@
 //! A prompt that is too long for the context is refused here, one of very many bytes without counting its tokens: in the vocabularies
 //! of nearly all models (BPE and SPM) no byte but white space is lost, and no token stands for more bytes than the longest of them.
 
+use std::sync::{Arc, OnceLock};
+
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
@@ -15,6 +17,7 @@ use llama_cpp_2::vocab::{LlamaVocab, VocabType};
 use mms_protocol::generate::{ChatMessage, Prompt, Role};
 use mms_protocol::worker::GenerateFailure;
 
+use crate::grammar::tokens::Tokens;
 use crate::slot::count;
 use crate::special::{ControlTokens, Part, Replaced};
 use crate::template::{ChatTemplate, PLAIN_STOP, TemplateMessage, render_plain};
@@ -28,6 +31,8 @@ pub(crate) struct Prompter {
     context_length: u32,
     /// Bytes that one token stands for at most; `None`: not known of this kind of vocabulary.
     longest_token: Option<usize>,
+    /// Made when the first answer is to be kept in shape.
+    token_texts: OnceLock<Arc<Tokens>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +73,19 @@ impl Prompter {
         let longest = || vocabulary.tokens().map(|token| text_of(&vocabulary, token).len()).max().unwrap_or(0).max(1);
         let loses_nothing = matches!(vocabulary.vocab_type(), VocabType::BPE | VocabType::SPM);
         let longest_token = loses_nothing.then(longest);
-        Self { vocabulary, control_tokens, template, context_length, longest_token }
+        Self { vocabulary, control_tokens, template, context_length, longest_token, token_texts: OnceLock::new() }
+    }
+
+    /// The texts of all tokens, as grammars need them.
+    pub(crate) fn token_texts(&self) -> Arc<Tokens> {
+        Arc::clone(self.token_texts.get_or_init(|| Arc::new(Tokens::of(&self.vocabulary))))
+    }
+
+    /// The token that `text` is, if it is a single one.
+    pub(crate) fn token_named(&self, text: &str) -> Option<LlamaToken> {
+        let mut tokens = Vec::new();
+        self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, false, true);
+        if let [token] = tokens[..] { Some(token) } else { None }
     }
 
     /// Refuses token ids that the model does not have.

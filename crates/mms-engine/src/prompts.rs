@@ -10,6 +10,7 @@ use llama_cpp_2::token::LlamaToken;
 use mms_protocol::generate::{GenerateSpec, Sampling};
 use mms_protocol::worker::GenerateFailure;
 
+use crate::constraint::{self, Guard};
 use crate::prompt::Prompter;
 use crate::sys::exit_now;
 use crate::wire::Incoming;
@@ -36,7 +37,7 @@ struct Order {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     wanted: Weak<()>,
-    pub(crate) request: Result<Request, GenerateFailure>,
+    pub(crate) request: Result<Box<Request>, GenerateFailure>,
 }
 
 /// A request as the engine needs it.
@@ -50,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) stop: Vec<String>,
     /// See [`GenerateSpec::logprobs`].
     pub(crate) logprobs: Option<u32>,
+    /// What keeps the answer in shape.
+    pub(crate) guard: Option<Guard>,
 }
 
 impl Prepared {
@@ -91,10 +94,24 @@ fn prepare_all(prompter: &Prompter, inbox: &Receiver<Order>, engine: &Sender<Inc
     }
 }
 
-fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Request, GenerateFailure> {
+fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Box<Request>, GenerateFailure> {
+    if spec.tools.is_some() {
+        let message = "this worker does not call tools; ask without them, or describe them in the prompt".to_owned();
+        return Err(GenerateFailure::Unsupported { message });
+    }
     prompter.check_tokens(spec.sampling.logit_bias.iter().map(|&(id, _)| id))?;
     let tokens = prompter.tokens(&spec.prompt)?;
+    let constraint = |message: String| GenerateFailure::Constraint { message };
+    let guard = match &spec.constraint {
+        None => None,
+        Some(asked) => {
+            let grammar = constraint::grammar(asked, &|text| prompter.token_named(text)).map_err(constraint)?;
+            let guard = Guard::new(grammar, prompter.token_texts()).map_err(|error| constraint(error.to_string()))?;
+            Some(guard)
+        }
+    };
     let mut stop = spec.stop;
     stop.extend(prompter.implied_stop(&spec.prompt));
-    Ok(Request { tokens, max_tokens: spec.max_tokens, sampling: spec.sampling, stop, logprobs: spec.logprobs })
+    let GenerateSpec { max_tokens, sampling, logprobs, .. } = spec;
+    Ok(Box::new(Request { tokens, max_tokens, sampling, stop, logprobs, guard }))
 }

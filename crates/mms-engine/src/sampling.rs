@@ -10,6 +10,10 @@ use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 use mms_protocol::generate::Sampling;
 use mms_protocol::worker::GenerateFailure;
 
+use crate::constraint::Guard;
+use crate::grammar::GrammarError;
+use crate::grammar::tokens::TokenSet;
+
 /// llama.cpp reads this seed as "draw one at random".
 const RANDOM_SEED: u32 = u32::MAX;
 
@@ -20,6 +24,15 @@ pub(crate) struct Chooser {
     chain: Option<LlamaSampler>,
     /// Not empty: tokens that leave nothing beside them.
     forced: Vec<LlamaToken>,
+    guard: Option<Guard>,
+}
+
+/// What a [`Chooser`] has before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) model: &'a LlamaModel,
+    pub(crate) prompt: &'a [LlamaToken],
+    pub(crate) context_length: u32,
 }
 
 /// Why there is no next token.
@@ -31,31 +44,43 @@ pub(crate) enum ChooseError {
     /// Biases leave no token.
     #[error("the logit biases forbid every token")]
     AllForbidden,
+    /// The grammar leaves none.
+    #[error("no token can continue the answer within its grammar or schema (and the logit biases)")]
+    Stuck,
+    /// The grammar cannot be followed any further.
+    #[error("{0}")]
+    Grammar(#[from] GrammarError),
 }
 
 impl From<ChooseError> for GenerateFailure {
     fn from(error: ChooseError) -> Self {
         match error {
             ChooseError::NoLogits => Self::Engine { message: error.to_string() },
-            ChooseError::AllForbidden => Self::Constraint { message: error.to_string() },
+            ChooseError::AllForbidden | ChooseError::Stuck | ChooseError::Grammar(_) => {
+                Self::Constraint { message: error.to_string() }
+            }
         }
     }
 }
 
 /// Memory for the candidates of one choice, shared by all sequences.
 #[derive(Debug)]
-pub(crate) struct Candidates(LlamaTokenDataArray);
+pub(crate) struct Candidates {
+    array: LlamaTokenDataArray,
+    allowed: TokenSet,
+}
 
 impl Candidates {
     pub(crate) fn new() -> Self {
-        Self(LlamaTokenDataArray::new(Vec::new(), false))
+        Self { array: LlamaTokenDataArray::new(Vec::new(), false), allowed: TokenSet::default() }
     }
 }
 
 impl Chooser {
     /// The penalties look at the end of the prompt too, and never further back than the context, since llama.cpp takes memory for
     /// as many tokens as it is told.
-    pub(crate) fn new(sampling: &Sampling, model: &LlamaModel, prompt: &[LlamaToken], context_length: u32) -> Self {
+    pub(crate) fn new(sampling: &Sampling, guard: Option<Guard>, seen: Seen<'_>) -> Self {
+        let Seen { model, prompt, context_length } = seen;
         let mut samplers = Vec::new();
         let vocabulary = model.vocab();
         let Biases { added, forced } = Biases::new(&sampling.logit_bias);
@@ -91,25 +116,69 @@ impl Chooser {
             samplers.push(LlamaSampler::greedy());
         }
         if samplers.is_empty() {
-            return Self { chain: None, forced };
+            return Self { chain: None, forced, guard };
         }
         let mut chain = LlamaSampler::chain(samplers, true);
         let seen = &prompt[prompt.len().saturating_sub(look_back as usize)..];
         chain.accept_many(seen);
-        Self { chain: Some(chain), forced }
+        Self { chain: Some(chain), forced, guard }
     }
 
     /// Chooses the next token and takes note of it.
+    ///
+    /// With a grammar the model may choose freely first. What it chooses is nearly always within the grammar; if it is not, it chooses
+    /// once more among the tokens that are, which gives each of them the same chance as choosing among them at once.
     pub(crate) fn choose(&mut self, logits: &[f32], candidates: &mut Candidates) -> Result<LlamaToken, ChooseError> {
-        let Some(chain) = &mut self.chain else { return likeliest(logits).ok_or(ChooseError::NoLogits) };
-        let array = &mut candidates.0;
+        let mut token = self.pick(logits, candidates, false);
+        if let Some(guard) = &mut self.guard {
+            let fits = match token {
+                Ok(token) => guard.allows(token)?,
+                Err(_) => true,
+            };
+            if !fits {
+                guard.all_allowed(&mut candidates.allowed)?;
+                token = self.pick(logits, candidates, true).map_err(|_| ChooseError::Stuck);
+            }
+        }
+        let token = token?;
+        if let Some(guard) = &mut self.guard {
+            guard.accept(token)?;
+        }
+        if let Some(chain) = &mut self.chain {
+            chain.accept(token);
+        }
+        Ok(token)
+    }
+
+    /// The grammar lets nothing follow.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_complete)
+    }
+
+    /// A token by the sampling settings; `only_allowed`: of those that `candidates` has marked.
+    fn pick(
+        &mut self,
+        logits: &[f32],
+        candidates: &mut Candidates,
+        only_allowed: bool,
+    ) -> Result<LlamaToken, ChooseError> {
+        let Candidates { array, allowed } = candidates;
+        let forced = &self.forced;
+        let is_candidate = |token: LlamaToken| {
+            (!only_allowed || allowed.contains(token)) && (forced.is_empty() || forced.contains(&token))
+        };
+        let Some(chain) = &mut self.chain else {
+            return likeliest_of(logits, |token| !only_allowed || allowed.contains(token)).ok_or(ChooseError::NoLogits);
+        };
         array.data.clear();
-        let candidate = |(id, &logit): (i32, &f32)| LlamaTokenData::new(LlamaToken(id), logit, 0.0);
-        let all = (0_i32..).zip(logits);
-        if self.forced.is_empty() {
-            array.data.extend(all.map(candidate));
+        let all = (0_i32..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken(id), logit, 0.0));
+        if only_allowed || !forced.is_empty() {
+            array.data.extend(all.filter(|candidate| is_candidate(candidate.id())));
         } else {
-            array.data.extend(all.filter(|(id, _)| self.forced.contains(&LlamaToken(*id))).map(candidate));
+            array.data.extend(all);
+        }
+        if array.data.is_empty() {
+            return Err(ChooseError::AllForbidden);
         }
         array.sorted = false;
         array.selected = None;
@@ -118,9 +187,7 @@ impl Chooser {
         if chosen.logit() == f32::NEG_INFINITY {
             return Err(ChooseError::AllForbidden);
         }
-        let token = chosen.id();
-        chain.accept(token);
-        Ok(token)
+        Ok(chosen.id())
     }
 }
 
@@ -161,21 +228,28 @@ fn penalizes(sampling: &Sampling) -> bool {
 
 /// The first of the highest logits, as llama.cpp's greedy sampler takes it; not-a-number never wins.
 pub(crate) fn likeliest(logits: &[f32]) -> Option<LlamaToken> {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let index = logits.iter().position(|&logit| logit == highest)?;
-    i32::try_from(index).ok().map(LlamaToken)
+    likeliest_of(logits, |_| true)
+}
+
+/// The same among those that `may` be chosen.
+fn likeliest_of(logits: &[f32], may: impl Fn(LlamaToken) -> bool) -> Option<LlamaToken> {
+    let candidates = || (0_i32..).map(LlamaToken).zip(logits.iter().copied()).filter(|(token, _)| may(*token));
+    let highest = candidates().map(|(_, logit)| logit).fold(f32::NEG_INFINITY, f32::max);
+    candidates().find(|(_, logit)| *logit == highest).map(|(token, _)| token)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Biases, LlamaToken, likeliest, seed};
+    use super::{Biases, LlamaToken, likeliest, likeliest_of, seed};
 
     #[test]
     fn the_likeliest_token() {
-        assert_eq!(likeliest(&[0.0, 3.0, 3.0, -1.0]).map(|token| token.0), Some(1));
-        assert_eq!(likeliest(&[f32::NAN, -2.0]).map(|token| token.0), Some(1));
-        assert_eq!(likeliest(&[f32::NAN]), None);
-        assert_eq!(likeliest(&[]), None);
+        let all = |logits: &[f32]| likeliest(logits).map(|token| token.0);
+        assert_eq!(all(&[0.0, 3.0, 3.0, -1.0]), Some(1));
+        assert_eq!(all(&[f32::NAN, -2.0]), Some(1));
+        assert_eq!(all(&[f32::NAN]), None);
+        assert_eq!(all(&[]), None);
+        assert_eq!(likeliest_of(&[3.0, 1.0, 2.0], |token| token.0 > 0), Some(LlamaToken(2)));
     }
 
     #[test]

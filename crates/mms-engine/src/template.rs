@@ -1,12 +1,14 @@
 //! Chat templates: the model's own Jinja source, rendered the way the `transformers` library does (blocks trimmed, Python's string
-//! methods, `raise_exception`, `strftime_now`, `tools` none). A model without a template gets the plain form of [`render_plain`].
+//! methods and JSON, `raise_exception`, `strftime_now`, `tools` none). A model without a template gets the plain form of [`render_plain`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use crate::clock::strftime;
+use crate::json;
 
 /// A message as a template sees it.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,7 @@ impl ChatTemplate {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             strftime(&format, now.as_secs())
         });
+        environment.add_filter("tojson", tojson);
         environment.add_template_owned("chat", source).map_err(|error| describe(&error))?;
         Ok(Self { environment, bos, eos })
     }
@@ -62,6 +65,19 @@ impl ChatTemplate {
         let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
         template.render(variables).map_err(|error| describe(&error))
     }
+}
+
+/// JSON as Python writes it, without the escapes that a page in HTML would need.
+fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Value, Error> {
+    let indent = match indent {
+        None => options.get::<Option<usize>>("indent")?,
+        given => given,
+    };
+    // Others (`ensure_ascii`, `sort_keys`, `separators`) change nothing that a model would miss.
+    let known = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
+    let value = serde_json::to_value(value).map_err(known)?;
+    let text = indent.map_or_else(|| json::dumps(&value), |width| json::dumps_indented(&value, width));
+    Ok(Value::from_safe_string(text))
 }
 
 /// Ends the answer of a model without a template before it invents the next question.
@@ -132,6 +148,8 @@ mod tests {
             Ok("2"),
         );
         check("{{ messages[1].content | tojson }}", Ok("\" Hi! \""));
+        check("{{ {'b': [1, '<é>'], 'a': 2} | tojson }}", Ok("{\"b\": [1, \"<é>\"], \"a\": 2}"));
+        check("{{ {'b': 1} | tojson(indent=2) }}", Ok("{\n  \"b\": 1\n}"));
         check(
             "{% for m in messages %}{% if loop.index0 == 1 %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
             Ok("system"),

@@ -9,7 +9,7 @@ use super::{Engine, Queued};
 use crate::output::Output;
 use crate::prompts::Request;
 use crate::reuse::{SlotView, choose, comes_soon};
-use crate::sampling::Chooser;
+use crate::sampling::{Chooser, Seen};
 use crate::slot::{Job, Slot, Work, count};
 use crate::speculate::Luck;
 
@@ -21,7 +21,7 @@ impl Engine {
             let Some(next) = prepared.position(|request| !self.comes_soon(&request.tokens)) else { return };
             let Some(mut queued) = self.queue.remove(next) else { return };
             let Some(request) = queued.request.take() else { return };
-            self.assign(&queued, request);
+            self.assign(&queued, *request);
         }
     }
 
@@ -36,7 +36,7 @@ impl Engine {
 
     fn assign(&mut self, queued: &Queued, request: Request) {
         let &Queued { id, came, .. } = queued;
-        let Request { tokens: prompt, max_tokens, sampling, stop, logprobs } = request;
+        let Request { tokens: prompt, max_tokens, sampling, stop, logprobs, guard } = request;
         let context_length = self.loaded.info.context_length;
         let Some((slot, kept)) = self.prepare_slot(&prompt) else {
             let message = "no slot is free although one was".to_owned();
@@ -49,7 +49,7 @@ impl Engine {
         let job = Job {
             id,
             order: self.admitted,
-            chooser: Chooser::new(&sampling, self.loaded.model, &prompt, context_length),
+            chooser: Chooser::new(&sampling, guard, Seen { model: self.loaded.model, prompt: &prompt, context_length }),
             output: Output::new(stop),
             logprobs: logprobs.map(|most| most as usize),
             limit: match max_tokens {

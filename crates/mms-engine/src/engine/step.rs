@@ -129,7 +129,8 @@ impl Engine {
             scratch.piece.clear();
             vocabulary.token_to_piece_into(token, &mut scratch.piece, false, None);
             let logprob = job.logprobs.map(|most| logprob(logits, token, most, &vocabulary));
-            if job.output.push(&scratch.piece, logprob, &mut scratch.events) {
+            let is_stopped = job.output.push(&scratch.piece, logprob, &mut scratch.events);
+            if is_stopped || job.chooser.is_complete() {
                 Some(FinishReason::Stop)
             } else if job.generated >= job.limit {
                 Some(FinishReason::Length)

@@ -1,6 +1,7 @@
 //! The real `mms-worker` with the built-in model, over a real socket pair, as `mms` runs it.
 
 mod cancel;
+mod constraint;
 mod generate;
 mod gguf;
 mod life;
