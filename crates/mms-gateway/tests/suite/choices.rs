@@ -1,9 +1,10 @@
 //! Several answers to one request, and what OpenAI's clients can learn about their tokens, with the built-in model.
 
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::generation::{CHAT, chunks, question, text_of};
-use crate::support::{Suite, serve_model};
+use crate::generation::{CHAT, chunks, hold, question, text_of};
+use crate::support::{Suite, serve_model, serve_model_with_queue};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -61,6 +62,32 @@ async fn choices_that_cannot_all_be_given_are_refused_together() {
     assert_eq!((reply.status, &reply.json().unwrap()["error"]["code"]), (400, &json!("context_length_exceeded")));
     let idle = async || suite.manager.models()[0].active_requests == 0;
     crate::support::until("the other is cancelled", async || idle().await.then_some(())).await;
+    suite.stop().await;
+}
+
+#[tokio::test]
+async fn choices_for_which_there_is_no_room_are_refused_at_once_and_leave_nothing_behind() {
+    let suite = serve_model_with_queue(1).await;
+    let worker = hold(&suite).await;
+    let reply = suite.post(CHAT, &question(&json!({"n": 100}))).await;
+    let error = reply.json().unwrap()["error"].clone();
+    assert_eq!((reply.status, &error["code"], &error["type"]), (429, &json!("queue_full"), &json!("rate_limit_error")));
+    assert!(reply.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1, "{error}");
+    kill_process(worker, Signal::CONT).expect("released");
+    // What was cancelled leaves the worker one after the other.
+    let served = async || (suite.post(CHAT, &question(&json!({"n": 2}))).await.status == 200).then_some(());
+    crate::support::until("room again", served).await;
+    suite.stop().await;
+}
+
+#[tokio::test]
+async fn time_that_is_up_before_the_model_began_tells_when_to_come_back() {
+    let suite = serve_model().await;
+    let reply = suite.post(CHAT, &question(&json!({"timeout_ms": 1}))).await;
+    let error = reply.json().unwrap()["error"].clone();
+    assert_eq!((reply.status, &error["code"], &error["type"]), (503, &json!("timeout"), &json!("server_error")));
+    assert!(reply.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1, "{error}");
+    assert!(error["details"]["phase"].is_string(), "{error}");
     suite.stop().await;
 }
 

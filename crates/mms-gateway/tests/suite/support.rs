@@ -56,12 +56,26 @@ pub(crate) async fn serve() -> Suite {
 
 /// With the built-in model.
 pub(crate) async fn serve_model() -> Suite {
+    serve_with(WireLimits::default(), Some(&demo_model())).await
+}
+
+fn demo_model() -> PathBuf {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo-model/mms-demo.gguf");
     assert!(file.exists(), "{} is missing", file.display());
-    serve_with(WireLimits::default(), Some(&file)).await
+    file
 }
 
 pub(crate) async fn serve_with(limits: WireLimits, model: Option<&Path>) -> Suite {
+    serve_as(limits, model, Limits::default()).await
+}
+
+/// With the built-in model, for which only so many requests may wait.
+pub(crate) async fn serve_model_with_queue(queue_per_model: usize) -> Suite {
+    let limits = Limits { queue_per_model, ..Limits::default() };
+    serve_as(WireLimits::default(), Some(&demo_model()), limits).await
+}
+
+async fn serve_as(limits: WireLimits, model: Option<&Path>, queues: Limits) -> Suite {
     let models = tempfile::tempdir().expect("folder");
     if let Some(model) = model {
         let name = model.file_name().expect("name");
@@ -80,7 +94,7 @@ pub(crate) async fn serve_with(limits: WireLimits, model: Option<&Path>) -> Suit
         idle_unload: None,
         kv_store: None,
         routing: [("fast".to_owned(), "mms-demo".to_owned())].into(),
-        limits: Limits::default(),
+        limits: queues,
     };
     let manager = Manager::start(config, events).await.expect("manager");
     let store = Store::open(&models.path().join("evaluation.db")).expect("store");
