@@ -255,6 +255,8 @@ fn resident_entry(model: &ModelView) -> Value {
         "vram_usage": mb(model.held_mb()),
         "vram_usage_mb": mb(model.held_mb()),
         "estimated_mb": mb(model.estimated_mb),
+        "measured_mb": model.measured_mb.map(mb),
+        "estimate_error_mb": model.estimate_error_mb.map(mb),
         "device": model.device,
         "is_active": model.active_requests > 0,
         "quantization": model.quantization,
@@ -274,6 +276,7 @@ fn status_fields(status: &StatusView, now: f64) -> Value {
         "total_vram_mb": mb(health.memory.total_mb),
         "vram_budget_mb": mb(health.memory.budget_mb),
         "device": health.memory.device,
+        "devices": devices(&health.memory),
         "routing_policy": status.routing_policy,
         "health": health.level().as_str(),
         "message": health.message(),
@@ -295,11 +298,8 @@ fn loaded_models(models: &[Arc<ModelView>], memory: &MemoryView, now: f64) -> Va
     })
 }
 
-fn memory_status(models: &[Arc<ModelView>], memory: &MemoryView) -> Value {
-    let cpu = memory.device == "cpu";
-    let percent = if memory.budget_mb > 0.0 { memory.used_mb / memory.budget_mb * 100.0 } else { 0.0 };
-    let held = models.iter().filter(|model| model.held_mb() > 0.0);
-    let devices = memory.devices.iter().map(|device| {
+fn devices(memory: &MemoryView) -> Vec<Value> {
+    let each = memory.devices.iter().map(|device| {
         json!({
             "device": device.device,
             "total_mb": mb(device.total_mb),
@@ -308,6 +308,13 @@ fn memory_status(models: &[Arc<ModelView>], memory: &MemoryView) -> Value {
             "available_mb": mb(device.available_mb),
         })
     });
+    each.collect()
+}
+
+fn memory_status(models: &[Arc<ModelView>], memory: &MemoryView) -> Value {
+    let cpu = memory.device == "cpu";
+    let percent = if memory.budget_mb > 0.0 { memory.used_mb / memory.budget_mb * 100.0 } else { 0.0 };
+    let held = models.iter().filter(|model| model.held_mb() > 0.0);
     json!({
         "device": memory.device,
         "total_gpu_memory_mb": if cpu { mb(0.0) } else { mb(memory.total_mb) },
@@ -320,11 +327,12 @@ fn memory_status(models: &[Arc<ModelView>], memory: &MemoryView) -> Value {
         "models": held.map(|m| (m.model_id.clone(), json!({
             "estimated_mb": mb(m.estimated_mb),
             "measured_mb": m.measured_mb.map(mb),
+            "estimate_error_mb": m.estimate_error_mb.map(mb),
             "reclaimable_mb": m.reclaimable_mb.map(mb),
             "devices": by_device(&m.held_by_device),
             "status": m.status.as_str(),
         }))).collect::<Map<_, _>>(),
-        "devices": devices.collect::<Vec<_>>(),
+        "devices": devices(memory),
     })
 }
 

@@ -125,9 +125,12 @@ impl ModelView {
         self.status == ModelState::Loaded
     }
 
-    /// Memory held now, MiB: measured when known, else reserved; 0 when nothing is held.
+    /// Memory that counts as its own now, MiB, over all devices: the larger of reserved and measured; 0 when nothing is held.
     pub fn held_mb(&self) -> f64 {
         match self.status {
+            ModelState::Loading | ModelState::Loaded | ModelState::Draining if !self.held_by_device.is_empty() => {
+                self.held_by_device.values().sum()
+            }
             ModelState::Loading | ModelState::Loaded | ModelState::Draining => {
                 self.measured_mb.unwrap_or(self.estimated_mb)
             }

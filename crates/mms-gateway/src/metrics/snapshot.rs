@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mms_manager::Manager;
-use mms_protocol::view::{HealthView, ModelState, ModelView};
+use mms_protocol::view::{DeviceMemory, HealthView, MemoryView, ModelState, ModelView};
 use mms_store::{Store, StoreStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -40,6 +40,8 @@ impl Collector for Snapshot {
         let mut writer = Writer { encoder };
         writer.server(&health)?;
         writer.models(&health)?;
+        let over_budget = self.manager.counters().over_budget.get();
+        writer.counter("memory_over_budget", "Times that models had grown over the budget", over_budget)?;
         match &self.store {
             Some(store) => writer.store(&store.status()),
             None => Ok(()),
@@ -64,6 +66,7 @@ impl Writer<'_> {
         self.gauge("memory_total_bytes", "Memory of the device that models are loaded on", memory.total_mb * MIB)?;
         self.gauge("memory_budget_bytes", "What models may take together", memory.budget_mb * MIB)?;
         self.gauge("memory_used_bytes", "What models hold or have reserved", memory.used_mb * MIB)?;
+        self.devices(memory)?;
         let stats = health.stats;
         self.counter("generations", "Generations that ended well", stats.generations)?;
         self.counter("embeddings", "Requests for embeddings that ended well", stats.embeddings)?;
@@ -72,6 +75,20 @@ impl Writer<'_> {
         self.counter("load_failures", "Loads that failed", stats.load_failures)?;
         self.counter("worker_deaths", "Worker processes that died", stats.worker_deaths)?;
         self.counter("retries", "Generations started again after their worker died", stats.retries)
+    }
+
+    fn devices(&mut self, memory: &MemoryView) -> fmt::Result {
+        let of = |figure: fn(&DeviceMemory) -> f64| {
+            memory.devices.iter().map(move |device| ([("device", device.device.as_str())], figure(device) * MIB))
+        };
+        self.family("device_memory_total_bytes", "Memory of the device; cpu: RAM", of(|device| device.total_mb))?;
+        self.family("device_memory_budget_bytes", "What models may take of it", of(|device| device.budget_mb))?;
+        self.family(
+            "device_memory_used_bytes",
+            "What models hold of it or have reserved",
+            of(|device| device.used_mb),
+        )?;
+        self.family("device_memory_available_bytes", "What it could give now", of(|device| device.available_mb))
     }
 
     fn models(&mut self, health: &HealthView) -> fmt::Result {
@@ -83,6 +100,26 @@ impl Writer<'_> {
         })?;
         self.each(health, "model_memory_measured_bytes", "What the worker was measured to hold", |model| {
             model.measured_mb.map(|mb| mb * MIB)
+        })?;
+        self.each(
+            health,
+            "model_memory_reclaimable_bytes",
+            "Of what was measured, pages of the mapped file that the kernel could drop and read again",
+            |model| model.reclaimable_mb.map(|mb| mb * MIB),
+        )?;
+        let held = health.models.iter().flat_map(|model| {
+            let held = model.held_by_device.iter();
+            held.map(|(device, mb)| ([("model", model.model_id.as_str()), ("device", device.as_str())], mb * MIB))
+        });
+        self.family("model_memory_held_bytes", "What counts as the model's own: reserved, or measured if more", held)?;
+        self.each(
+            health,
+            "model_memory_estimate_error_bytes",
+            "What the worker was measured to hold after its load, less what was expected",
+            |model| model.estimate_error_mb.map(|mb| mb * MIB),
+        )?;
+        self.each(health, "model_memory_estimate_error_ratio", "The same as a part of what was expected", |model| {
+            model.estimate_error_mb.filter(|_| model.estimated_mb > 0.0).map(|mb| mb / model.estimated_mb)
         })?;
         self.each(health, "model_requests_active", "Requests running in the worker", |model| {
             Some(f64::from(model.active_requests))

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::oom::counter;
 use super::probe::field_kib;
 
 /// Version 1 says "no limit" with a number near the largest one, rounded down to whole pages.
@@ -54,17 +55,39 @@ pub(super) fn limits(root: &Path, own: &str) -> Vec<Group> {
     groups
 }
 
+/// How many processes of the own group and those below it the kernel has ended for want of memory. Where the own group cannot be seen,
+/// inside a container, it is the mounted root.
+pub(super) fn own_oom_kills(root: &Path, own: &str) -> Option<u64> {
+    own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let (root, file) = match controllers {
+            "" => (root.to_owned(), "memory.events"),
+            other if other.split(',').any(|controller| controller == "memory") => {
+                (root.join("memory"), "memory.oom_control")
+            }
+            _ => return None,
+        };
+        let own = root.join(below(path));
+        let group = if own.is_dir() { own } else { root };
+        counter(&group.join(file), "oom_kill")
+    })
+}
+
 /// The group at `path` and those above it. Inside a container the path may be one of the host's that cannot be seen here; the
 /// mounted root is then the container's own group, and the only one to ask.
 fn upwards(root: &Path, path: &str, names: &Names, groups: &mut Vec<Group>) {
-    let below: PathBuf = Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect();
-    let mut folder = root.join(below);
+    let mut folder = root.join(below(path));
     loop {
         groups.extend(read(&folder, names));
         if folder == root || !folder.pop() {
             return;
         }
     }
+}
+
+fn below(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
 fn read(folder: &Path, names: &Names) -> Option<Group> {

@@ -9,6 +9,7 @@ mod cgroup;
 mod estimate;
 mod gpu;
 mod need;
+mod oom;
 mod probe;
 mod residency;
 

@@ -67,6 +67,14 @@ impl MemoryProbe {
         Self { proc: proc.into(), cgroup: cgroup.into() }
     }
 
+    pub(super) fn proc(&self) -> &Path {
+        &self.proc
+    }
+
+    pub(super) fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
     /// Memory as it is now. A handful of small reads: well under a millisecond.
     pub fn read(&self) -> Result<MemoryFacts, MemoryError> {
         let path = self.proc.join("meminfo");

@@ -58,7 +58,7 @@ pub(crate) async fn ask(
                 }
                 None => VecDeque::new(),
             };
-            Err(status.map_or_else(|| fault.clone(), |status| ending(status, Some(fault.clone()), &lines)))
+            Err(status.map_or_else(|| fault.clone(), |status| ending(status, Some(fault.clone()), &lines, false)))
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::lifecycle::{Finish, Said, Vectors, WorkerId, WorkerInput};
-use crate::memory::{Amounts, GpuProbe, Held, MIB, RAM, RETURN_PATIENCE, is_back, measure};
+use crate::memory::{Amounts, GpuProbe, Held, MIB, MemoryProbe, RAM, RETURN_PATIENCE, is_back, measure};
 
 pub use process::ending;
 pub use spawner::Spawner;
@@ -134,6 +134,10 @@ struct Attendant {
     stderr: Option<tokio::task::JoinHandle<VecDeque<String>>>,
     reports: Reports,
     resident: bool,
+    /// By us.
+    killed: bool,
+    /// How many processes the kernel had ended for want of memory when this one started.
+    oom_kills: Option<u64>,
     /// The last figures that were told.
     told: Held,
     /// KV states put aside, bytes.
@@ -163,6 +167,8 @@ impl Attendant {
             stderr,
             reports,
             resident: false,
+            killed: false,
+            oom_kills: MemoryProbe::default().oom_kills(),
             told: Held::default(),
             kv_store_bytes: 0,
             program_mb: 0.0,
@@ -222,7 +228,10 @@ impl Attendant {
         };
         let fault = fault.map(|Fault(why)| why).filter(|why| !why.is_empty());
         self.memory_is_back().await;
-        ending(status, fault, &lines)
+        // The counter may rise for another process in this very time; then the guess is wrong, but the memory was short.
+        let starved =
+            !self.killed && self.oom_kills.is_some_and(|before| MemoryProbe::default().oom_kills() > Some(before));
+        ending(status, fault, &lines, starved)
     }
 
     fn say(&self, message: ToWorker) {
@@ -233,6 +242,7 @@ impl Attendant {
     }
 
     fn kill(&mut self) {
+        self.killed = true;
         if let Err(error) = self.child.start_kill() {
             tracing::warn!(pid = self.pid, model = self.job.load.model_id, %error, "cannot kill the worker");
         }

@@ -11,12 +11,20 @@ const LINES_SHOWN: usize = 3;
 const LINE_SHOWN: usize = 200;
 
 /// One line that says how a worker ended: the fault that was found, the exit code or signal, and, unless all was well, the last
-/// words.
-pub fn ending(status: io::Result<ExitStatus>, fault: Option<String>, stderr: &VecDeque<String>) -> String {
+/// words. `starved`: the kernel has ended a process for want of memory meanwhile, and nobody here has killed this one.
+pub fn ending(
+    status: io::Result<ExitStatus>,
+    fault: Option<String>,
+    stderr: &VecDeque<String>,
+    starved: bool,
+) -> String {
     let well = fault.is_none() && status.as_ref().is_ok_and(ExitStatus::success);
     let how = match status {
         Err(error) => format!("its end could not be waited for: {error}"),
         Ok(status) => match (status.signal(), status.code()) {
+            (Some(libc::SIGKILL), _) if starved => {
+                "killed by the kernel: out of memory (lower memory.budget, or give this server more)".to_owned()
+            }
             (Some(signal), _) => format!("killed by signal {signal}{}", signal_name(signal)),
             (None, Some(0)) => "it ended by itself with exit code 0".to_owned(),
             (None, Some(code)) => format!("it ended with exit code {code}"),
@@ -58,7 +66,7 @@ mod tests {
 
     fn check(raw_status: i32, fault: Option<&str>, stderr: &[&str], expected: &str) {
         let lines: VecDeque<String> = stderr.iter().map(|&line| line.to_owned()).collect();
-        assert_eq!(ending(Ok(ExitStatus::from_raw(raw_status)), fault.map(str::to_owned), &lines), expected);
+        assert_eq!(ending(Ok(ExitStatus::from_raw(raw_status)), fault.map(str::to_owned), &lines, false), expected);
     }
 
     #[test]
@@ -76,9 +84,16 @@ mod tests {
     }
 
     #[test]
+    fn want_of_memory_is_named() {
+        let text = |raw_status| ending(Ok(ExitStatus::from_raw(raw_status)), None, &VecDeque::new(), true);
+        assert!(text(9).starts_with("killed by the kernel: out of memory"), "{}", text(9));
+        assert_eq!(text(6), "killed by signal 6 (SIGABRT)");
+    }
+
+    #[test]
     fn long_lines_are_cut_and_a_failed_wait_is_named() {
         let lines = VecDeque::from(["ä".repeat(500)]);
-        let text = ending(Err(io::Error::other("no child")), None, &lines);
+        let text = ending(Err(io::Error::other("no child")), None, &lines, true);
         assert_eq!(text, format!("its end could not be waited for: no child; its last words: {}", "ä".repeat(200)));
     }
 }

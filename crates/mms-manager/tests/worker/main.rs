@@ -5,3 +5,4 @@ mod catalogue;
 mod faults;
 mod harness;
 mod life;
+mod memory;

@@ -30,6 +30,16 @@ fn describe(endpoint: &str, reply: &Map<String, Value>) -> String {
         ("memory", memory),
         ("models", format!("{} known, {} resident", number(reply, "total_models"), resident.len())),
     ]);
+    for device in reply.get("devices").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
+        shown.push_str(&format!(
+            "device  {}: {} of {} used, {} of {} available\n",
+            text(device, "device"),
+            mebibytes(number(device, "used_mb")),
+            mebibytes(number(device, "budget_mb")),
+            mebibytes(number(device, "available_mb")),
+            mebibytes(number(device, "total_mb")),
+        ));
+    }
     for (preference, model) in reply.get("routing_policy").and_then(Value::as_object).into_iter().flatten() {
         shown.push_str(&format!("route   {preference} -> {}\n", model.as_str().unwrap_or_default()));
     }
@@ -42,18 +52,30 @@ fn describe(endpoint: &str, reply: &Map<String, Value>) -> String {
                 if active { "busy" } else { "idle" }.to_owned(),
                 mebibytes(number(model, "vram_usage_mb")),
                 mebibytes(number(model, "estimated_mb")),
+                known(model, "measured_mb").map(mebibytes).unwrap_or_default(),
+                known(model, "estimate_error_mb")
+                    .map(|error| percent(error, number(model, "estimated_mb")))
+                    .unwrap_or_default(),
                 text(model, "quantization").to_owned(),
                 text(model, "device").to_owned(),
             ])
         });
         shown.push('\n');
         shown.push_str(&table(
-            &["RESIDENT", "STATE", "MEASURED", "ESTIMATED", "QUANT", "DEVICE"],
+            &["RESIDENT", "STATE", "HELD", "ESTIMATED", "MEASURED", "ERROR", "QUANT", "DEVICE"],
             rows.collect(),
-            &[2, 3],
+            &[2, 3, 4, 5],
         ));
     }
     shown
+}
+
+fn known(model: &Map<String, Value>, key: &str) -> Option<f64> {
+    model.get(key).and_then(Value::as_f64)
+}
+
+fn percent(part: f64, whole: f64) -> String {
+    if whole > 0.0 { format!("{:+.1} %", part / whole * 100.0) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -68,12 +90,22 @@ mod tests {
             "agent": "A", "version": "1", "health": "ok", "message": "ready", "uptime": 3.2, "device": "cpu",
             "total_vram_used_mb": 30.0, "vram_budget_mb": 2048.0, "total_vram_mb": 4096.0, "total_models": 2,
             "routing_policy": {"fast": "m"},
-            "loaded_models": {"m": {"is_active": true, "vram_usage_mb": 30.0, "estimated_mb": 28.0, "quantization": "Q8_0", "device": "cpu"}},
+            "devices": [{"device": "cpu", "used_mb": 30.0, "budget_mb": 2048.0, "available_mb": 3000.0, "total_mb": 4096.0}],
+            "loaded_models": {"m": {"is_active": true, "vram_usage_mb": 30.0, "estimated_mb": 28.0, "measured_mb": 27.3, "estimate_error_mb": -0.7, "quantization": "Q8_0", "device": "cpu"}},
         }) else {
             panic!("an object")
         };
         let shown = describe("tcp://x:1", &reply);
-        for part in ["A 1 at tcp://x:1", "ok (ready)", "30 MB of 2.0 GB used on cpu", "fast -> m", "busy", "28 MB"] {
+        for part in [
+            "A 1 at tcp://x:1",
+            "ok (ready)",
+            "30 MB of 2.0 GB used on cpu",
+            "fast -> m",
+            "busy",
+            "28 MB",
+            "-2.5 %",
+            "cpu: 30 MB of 2.0 GB used",
+        ] {
             assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
         }
     }
