@@ -9,7 +9,7 @@ help:
 	@echo "make demo     install what is missing, build, start, smoke test, first chat, then serve until Ctrl-C"
 	@echo "make serve    build and serve (MMS_ARGS='--config mms.toml' and the like are passed on)"
 	@echo "make test     everything CI runs: fmt, clippy, tidy, licences, tests (pyzmq, openai), the container"
-	@echo "make bench    release build; figures against a bare libzmq server"
+	@echo "make bench    release build; all figures of docs/benchmarks.md, about 15 minutes"
 	@echo "make install  release build; mms and mms-worker to PREFIX/bin [$(PREFIX)/bin]"
 	@echo "make image    container image mms:latest (needs a Docker engine)"
 

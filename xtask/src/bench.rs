@@ -1,257 +1,241 @@
-//! `cargo xtask bench`: the figures of the issue in one run: the wire against a bare libzmq REP echo server (same load generator,
-//! libzmq REQ clients as pyzmq has them, server in a process of its own), start-up, memory, first token, tokens per second.
+//! `cargo xtask bench`: how fast the server is, in one run, as ratios to something that is measured beside it: a bare libzmq server, a
+//! plain llama.cpp loop, the same request without what is measured, another policy. docs/benchmarks.md tells how each is measured.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
-use std::time::Duration;
+mod figure;
+mod life;
+mod prefix;
+mod prompt_beside_streams;
+mod setup;
+mod stream;
+mod swaps;
+mod throughput;
+mod trace;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::run::{cargo, check, command, target_dir};
-use crate::server::{Server, free_ports};
+pub(crate) use figure::Figure;
 
-const PING: &str = r#"{"action":"ping"}"#;
-const HEALTH_CHECK: &str = r#"{"action":"health_check"}"#;
+use crate::random_model::{self, Size};
+use crate::run::{cargo, check, command, root, target_dir};
+use crate::server::Server;
 
-/// How long and how often.
+/// What is measured, and how long.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
-    /// Rounds; echo and suite alternate, the median of all rounds counts
-    #[arg(long, default_value_t = 3)]
+    /// Only these parts
+    #[arg(long, value_name = "PART,...", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Rounds of each part; what is compared alternates, the median of all rounds counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = rounds)]
     rounds: usize,
+    /// Seconds of each measurement of the wire
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    seconds: f64,
+    /// Threads of each model [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    threads: Option<u32>,
+    /// Where the models with random weights are, or are made [default: target/bench/models]
+    #[arg(long, value_name = "FOLDER")]
+    models_dir: Option<PathBuf>,
+    /// Measure `mms` and `mms-worker` of this folder [default: they are built in release]
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+    /// An llama-server (of llama.cpp) that gets the same requests
+    #[arg(long, value_name = "FILE")]
+    peer_llama_server: Option<PathBuf>,
     /// Print one JSON object only
     #[arg(long)]
     json: bool,
+    /// Measure nothing; write the figures of the last run into docs/benchmarks.md
+    #[arg(long)]
+    record: bool,
 }
 
-/// One measured figure and what it should be.
-struct Figure {
-    name: &'static str,
-    unit: &'static str,
-    value: f64,
-    /// The bound, and whether the value must be at most (`true`) or at least (`false`) that.
-    target: Option<(f64, bool)>,
+fn rounds(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|rounds| (1..=1000).contains(rounds)).ok_or_else(|| "must be from 1 to 1000".to_owned())
 }
 
-impl Figure {
-    fn met(&self) -> Option<bool> {
-        self.target.map(|(bound, at_most)| if at_most { self.value <= bound } else { self.value >= bound })
+/// The parts of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Requests that need no model, against a bare libzmq server
+    Wire,
+    /// Start, memory, first token
+    Life,
+    /// Tokens per second beside a plain llama.cpp loop
+    Throughput,
+    /// First token of prompts that begin as an earlier one
+    Prefix,
+    /// A long prompt that arrives while answers are streamed
+    PromptBesideStreams,
+    /// One model takes another's place
+    Swaps,
+    /// Scheduling of a mixed trace, simulated and live
+    Trace,
+}
+
+impl Part {
+    fn measure(self, bench: &Bench) -> Result<Vec<Figure>> {
+        match self {
+            Self::Wire => wire::wire(bench),
+            Self::Life => life::life(bench),
+            Self::Throughput => throughput::throughput(bench),
+            Self::Prefix => prefix::prefix(bench),
+            Self::PromptBesideStreams => prompt_beside_streams::prompt_beside_streams(bench),
+            Self::Swaps => swaps::swaps(bench),
+            Self::Trace => trace::trace(bench),
+        }
     }
 
-    fn json(&self) -> Value {
-        let target = self.target.map(|(bound, at_most)| json!({"at_most": at_most, "bound": bound}));
-        json!({"name": self.name, "unit": self.unit, "value": self.value, "target": target, "met": self.met()})
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// What all parts use.
+pub(crate) struct Bench {
+    /// Folder of `mms` and `mms-worker`.
+    programs: PathBuf,
+    /// Whether programs are built in release for the run.
+    release: bool,
+    models: PathBuf,
+    rounds: usize,
+    seconds: f64,
+    threads: u32,
+    peer: Option<PathBuf>,
+}
+
+impl Bench {
+    fn new(args: &Args) -> Result<Self> {
+        let programs = match &args.programs {
+            Some(folder) => std::path::absolute(folder).with_context(|| format!("no folder {}", folder.display()))?,
+            None => {
+                check(cargo(&["build", "--release", "--quiet"]))?;
+                target_dir().join("release")
+            }
+        };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+        let models = args.models_dir.clone().unwrap_or_else(|| target_dir().join("bench/models"));
+        let models = std::path::absolute(&models).with_context(|| format!("no folder {}", models.display()))?;
+        Ok(Self {
+            programs,
+            release: args.programs.is_none(),
+            models,
+            rounds: args.rounds,
+            seconds: args.seconds,
+            threads: args.threads.unwrap_or(cores),
+            peer: args.peer_llama_server.clone(),
+        })
     }
 
-    fn line(&self) -> String {
-        let target = match self.target {
-            None => String::new(),
-            Some((bound, at_most)) => format!("{} {bound}", if at_most { "at most" } else { "at least" }),
-        };
-        let verdict = match self.met() {
-            None => "",
-            Some(true) => "met",
-            Some(false) => "NOT MET",
-        };
-        format!("{:48} {:>12.2} {:12} {:16} {verdict}", self.name, self.value, self.unit, target)
+    /// The worker program.
+    pub(crate) fn worker(&self) -> PathBuf {
+        self.programs.join("mms-worker")
     }
+
+    /// The model of this size, made when it is missing.
+    pub(crate) fn model(&self, size: Size) -> Result<PathBuf> {
+        let path = self.models.join(format!("random-{}.gguf", size.name()));
+        if !path.is_file() {
+            eprintln!("bench: making {}", path.display());
+            random_model::make(size, &path)?;
+        }
+        Ok(path)
+    }
+
+    /// A server that is ready, with nothing left of an earlier one, and with `config` as its configuration file.
+    pub(crate) fn server(&self, name: &str, config: &str) -> Result<Server> {
+        let data = data(name);
+        if data.exists() {
+            std::fs::remove_dir_all(&data).with_context(|| format!("could not empty {}", data.display()))?;
+        }
+        Ok(self.started(name, config)?.0)
+    }
+
+    /// The same, with the data of the one before; and how long it took to be ready.
+    fn started(&self, name: &str, config: &str) -> Result<(Server, Duration)> {
+        let data = data(name);
+        std::fs::create_dir_all(&data).with_context(|| format!("could not make {}", data.display()))?;
+        let file = data.join("mms.toml");
+        std::fs::write(&file, config).with_context(|| format!("could not write {}", file.display()))?;
+        let mut server = Server::start_with(&self.programs.join("mms"), &data, &["--config", &shown(&file)])?;
+        let took = server.ready().with_context(|| format!("see {}", data.join("server.log").display()))?;
+        Ok((server, took))
+    }
+}
+
+/// Where a server of the bench has its files.
+fn data(name: &str) -> PathBuf {
+    target_dir().join("bench/data").join(name)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    check(cargo(&["build", "--release", "--quiet"]))?;
-    let target = target_dir().join("bench");
-    let mut build = cargo(&["build", "--release", "--quiet", "--manifest-path", "bench/Cargo.toml"]);
-    build.env("CARGO_TARGET_DIR", &target);
-    check(build)?;
-    let tool = Tool { program: target.join("release/mms-bench"), seconds: args.seconds };
-
-    let mut figures = wire(&tool, args)?;
-    figures.extend(life()?);
-    let report = json!({
-        "host": host(),
-        "seconds": args.seconds,
-        "rounds": args.rounds,
-        "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
-    });
     let path = target_dir().join("bench.json");
+    if args.record {
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("nothing was measured: {}", path.display()))?;
+        return record(&serde_json::from_str(&text)?);
+    }
+    let bench = Bench::new(args)?;
+    if !args.json {
+        println!("{}", figure::head());
+    }
+    let (mut parts, mut failed) = (Vec::new(), Vec::new());
+    for &part in Part::value_variants().iter().filter(|part| args.only.is_empty() || args.only.contains(part)) {
+        let name = part.name();
+        eprintln!("bench: {name}");
+        let begun = Instant::now();
+        let (figures, error) = match part.measure(&bench) {
+            Ok(figures) => (figures, None),
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+        };
+        if !args.json {
+            figures.iter().for_each(|figure| println!("{}", figure.line()));
+        }
+        if let Some(error) = &error {
+            eprintln!("bench: {name} FAILED: {error}");
+            failed.push(name.clone());
+        }
+        parts.push(json!({
+            "part": name,
+            "seconds": begun.elapsed().as_secs_f64(),
+            "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
+            "error": error,
+        }));
+    }
+    let settings = json!({
+        "rounds": bench.rounds, "seconds": bench.seconds, "threads": bench.threads,
+        "release": bench.release, "peer": bench.peer,
+    });
+    let report = json!({"host": host(), "settings": settings, "parts": parts});
     std::fs::write(&path, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("could not write {}", path.display()))?;
     if args.json {
         println!("{report}");
     } else {
-        println!("{:48} {:>12} {:12} {:16}", "figure", "value", "unit", "target");
-        for figure in &figures {
-            println!("{}", figure.line());
-        }
-        println!("written to {}", path.display());
+        println!("{}; written to {}", summary(&report), path.display());
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { bail!("could not be measured: {}", failed.join(", ")) }
 }
 
-/// The load generator and echo server of `bench/`.
-struct Tool {
-    program: std::path::PathBuf,
-    seconds: f64,
+fn figures(report: &Value) -> impl Iterator<Item = &Value> {
+    let parts = report["parts"].as_array().into_iter().flatten();
+    parts.flat_map(|part| part["figures"].as_array().into_iter().flatten())
 }
 
-#[derive(Default)]
-struct Measured {
-    p50_us: Vec<f64>,
-    per_second: Vec<f64>,
-}
-
-impl Measured {
-    fn add(&mut self, result: &Value) {
-        self.p50_us.push(result["p50_us"].as_f64().unwrap_or(f64::NAN));
-        self.per_second.push(result["per_second"].as_f64().unwrap_or(f64::NAN));
-    }
-}
-
-impl Tool {
-    fn load(&self, endpoint: &str, clients: usize, request: &str) -> Result<Value> {
-        let seconds = self.seconds.to_string();
-        let clients = clients.to_string();
-        let words =
-            ["load", "--endpoint", endpoint, "--clients", &clients, "--seconds", &seconds, "--request", request];
-        let output = command(&self.program, &words).output().context("could not start the load generator")?;
-        if !output.status.success() {
-            bail!("load generator: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        serde_json::from_slice(&output.stdout).context("the load generator printed no JSON")
-    }
-
-    fn echo(&self) -> Result<(Echo, String)> {
-        let [port] = free_ports()?;
-        let endpoint = format!("tcp://127.0.0.1:{port}");
-        let child = command(&self.program, &["echo", "--endpoint", &endpoint])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("could not start the echo server")?;
-        Ok((Echo(child), endpoint))
-    }
-}
-
-/// The echo server; ends with the value.
-struct Echo(Child);
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
-            eprintln!("could not end the echo server {}: {error}", self.0.id());
-        }
-    }
-}
-
-fn wire(tool: &Tool, args: &Args) -> Result<Vec<Figure>> {
-    let (_echo, echo) = tool.echo()?;
-    let mut server = Server::start(&target_dir().join("release/mms"), &target_dir().join("bench-data"))?;
-    server.ready()?;
-    let suite = server.endpoint();
-    let [mut echo_one, mut ping_one, mut health_one, mut echo_many, mut ping_many, mut health_many] =
-        [const { Measured { p50_us: Vec::new(), per_second: Vec::new() } }; 6];
-    for _ in 0..args.rounds {
-        for (into, endpoint, clients, request) in [
-            (&mut echo_one, &echo, 1, PING),
-            (&mut ping_one, &suite, 1, PING),
-            (&mut health_one, &suite, 1, HEALTH_CHECK),
-            (&mut echo_many, &echo, 16, PING),
-            (&mut ping_many, &suite, 16, PING),
-            (&mut health_many, &suite, 16, HEALTH_CHECK),
-        ] {
-            into.add(&tool.load(endpoint, clients, request)?);
-        }
-    }
-    server.stop()?;
-    let echo_p50 = median(&echo_one.p50_us);
-    let echo_rate = median(&echo_many.per_second);
-    let figure = |name, unit, value, target| Figure { name, unit, value, target };
-    Ok(vec![
-        figure("libzmq echo, 1 client, p50", "us", echo_p50, None),
-        figure("ping, 1 client, p50", "us", median(&ping_one.p50_us), None),
-        figure("health_check, 1 client, p50", "us", median(&health_one.p50_us), None),
-        figure("ping p50 / echo p50", "x", median(&ping_one.p50_us) / echo_p50, Some((1.3, true))),
-        figure("health_check p50 / echo p50", "x", median(&health_one.p50_us) / echo_p50, Some((1.3, true))),
-        figure("libzmq echo, 16 clients", "requests/s", echo_rate, None),
-        figure("ping, 16 clients", "requests/s", median(&ping_many.per_second), None),
-        figure("health_check, 16 clients", "requests/s", median(&health_many.per_second), None),
-        figure("ping rate / echo rate, 16 clients", "x", median(&ping_many.per_second) / echo_rate, Some((0.8, false))),
-        figure(
-            "health_check rate / echo rate, 16 clients",
-            "x",
-            median(&health_many.per_second) / echo_rate,
-            Some((0.8, false)),
-        ),
-    ])
-}
-
-/// Start-up, memory, first token and speed of the built-in model; the median of five starts.
-fn life() -> Result<Vec<Figure>> {
-    let data = target_dir().join("bench-data");
-    let (mut ready, mut resident, mut first, mut speed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..5 {
-        let mut server = Server::start(&target_dir().join("release/mms"), &data)?;
-        ready.push(millis(server.ready()?));
-        resident.push(server.resident_mb()?);
-        let (first_token, per_second) = first_answer(&server)?;
-        first.push(millis(first_token));
-        speed.push(per_second);
-        server.stop()?;
-    }
-    let figure = |name, unit, value, target| Figure { name, unit, value, target };
-    Ok(vec![
-        figure("start to ready, no model resident", "ms", median(&ready), Some((150.0, true))),
-        figure("resident memory when ready", "MB", median(&resident), Some((25.0, true))),
-        figure("start to first token, built-in model", "ms", median(&first), Some((1000.0, true))),
-        figure("built-in model, one stream", "tokens/s", median(&speed), None),
-    ])
-}
-
-/// Asks at once and streams: time of the first text since the server's start, and tokens per second from then on.
-fn first_answer(server: &Server) -> Result<(Duration, f64)> {
-    let body = json!({
-        "model": "mms-demo",
-        "messages": [{"role": "user", "content": "What is this product?"}],
-        "stream": true, "stream_options": {"include_usage": true}, "temperature": 0, "max_tokens": 128,
-    })
-    .to_string();
-    let mut stream = TcpStream::connect(("127.0.0.1", server.http_port)).context("no HTTP port")?;
-    write!(
-        stream,
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut first = None;
-    let mut tokens = 0.0;
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        let Some(data) = line.strip_prefix("data: ") else { continue };
-        let Ok(event) = serde_json::from_str::<Value>(data) else { continue };
-        if event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty()) && first.is_none() {
-            first = Some(server.started().elapsed());
-        }
-        if let Some(count) = event["usage"]["completion_tokens"].as_f64() {
-            tokens = count;
-        }
-    }
-    let first = first.context("the stream held no text")?;
-    let rest = (server.started().elapsed() - first).as_secs_f64();
-    Ok((first, (tokens - 1.0).max(0.0) / rest))
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+fn summary(report: &Value) -> String {
+    let count = |met: bool| figures(report).filter(|figure| figure["met"] == met).count();
+    format!("{} aims met, {} not met", count(true), count(false))
 }
 
 fn host() -> Value {
@@ -266,4 +250,47 @@ fn host() -> Value {
         "cores": std::thread::available_parallelism().map(usize::from).unwrap_or(0),
         "commit": commit,
     })
+}
+
+/// The lines of docs/benchmarks.md between which the figures of a run stand.
+const MARKS: (&str, &str) = ("<!-- figures: cargo xtask bench --record -->", "<!-- end of figures -->");
+
+/// Writes the figures of a run into docs/benchmarks.md.
+fn record(report: &Value) -> Result<()> {
+    let path = root().join("docs/benchmarks.md");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let (before, rest) = text.split_once(MARKS.0).with_context(|| format!("no line {}", MARKS.0))?;
+    let (_, after) = rest.split_once(MARKS.1).with_context(|| format!("no line {}", MARKS.1))?;
+    let text = format!("{before}{}\n\n{}\n{}{after}", MARKS.0, markdown(report), MARKS.1);
+    std::fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+    println!("{}: {}", path.display(), summary(report));
+    Ok(())
+}
+
+fn markdown(report: &Value) -> String {
+    let (host, settings) = (&report["host"], &report["settings"]);
+    let built = if settings["release"] == true { "release build" } else { "not a release build" };
+    let mut text = format!(
+        "{}, {} cores, {built}, {} rounds, {} threads for each model: {}.\n",
+        host["cpu"].as_str().unwrap_or("unknown processor"),
+        host["cores"],
+        settings["rounds"],
+        settings["threads"],
+        summary(report),
+    );
+    for part in report["parts"].as_array().into_iter().flatten() {
+        let name = part["part"].as_str().unwrap_or_default();
+        text.push_str(&format!("\n### {name}\n\n"));
+        match part["error"].as_str() {
+            Some(error) => text.push_str(&format!("Not measured: {error}\n")),
+            None => {
+                text.push_str("| figure | median | rounds from, to | aim |\n|---|---|---|---|\n");
+                for figure in part["figures"].as_array().into_iter().flatten() {
+                    text.push_str(&figure::markdown(figure));
+                    text.push('\n');
+                }
+            }
+        }
+    }
+    text
 }

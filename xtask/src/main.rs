@@ -34,7 +34,7 @@ enum Task {
     RandomModel(random_model::Args),
     /// Random faults under load, for as long as wanted
     Faults(faults::Args),
-    /// Figures of the server against a bare libzmq server, in one run
+    /// How fast the server is, beside what it is compared with, in one run
     Bench(bench::Args),
 }
 

@@ -17,6 +17,10 @@ use crate::run::{root, target_dir};
 
 /// Tokens of each vocabulary; those that the built-in model lacks are made up.
 const VOCABULARY: u64 = 32_000;
+/// Context that the header states unless told otherwise, tokens.
+const CONTEXT: u32 = 16_384;
+/// Seed of the weights unless told otherwise.
+const SEED: u64 = 1;
 /// Values in the file begin at multiples of this.
 const ALIGNMENT: u64 = 32;
 
@@ -30,10 +34,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Context that the header states, tokens
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = CONTEXT, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
     context: u32,
     /// The same seed gives the same file
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
 }
 
@@ -164,6 +168,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let bytes = write(args.size, args.context, args.seed, &out)?;
     println!("{}: {} MB in {:.1} s", out.display(), bytes / 1_000_000, begun.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Writes the model that the command writes when nothing else is said.
+pub(crate) fn make(size: Size, path: &Path) -> Result<()> {
+    write(size, CONTEXT, SEED, path).map(drop)
 }
 
 /// Where the model is when nobody says otherwise.

@@ -28,11 +28,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `program` with its files under `data`.
     pub(crate) fn start(program: &Path, data: &Path) -> Result<Self> {
+        Self::start_with(program, data, &[])
+    }
+
+    /// The same with further arguments of `mms serve`. What the environment says about models does not count.
+    pub(crate) fn start_with(program: &Path, data: &Path, args: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(data).with_context(|| format!("could not make {}", data.display()))?;
         let [main_port, health_port, http_port] = free_ports()?;
         let log = std::fs::File::create(data.join("server.log")).context("could not make the server's log")?;
         let started = Instant::now();
-        let child = command(program, &["serve"])
+        let child = command(program, &[&["serve"], args].concat())
+            .env_remove("MODELS_DIR")
             .env("AGENT_PORT", main_port.to_string())
             .env("HEALTH_PORT", health_port.to_string())
             .env("HTTP_PORT", http_port.to_string())
