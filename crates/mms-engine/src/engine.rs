@@ -6,6 +6,7 @@
 
 mod admit;
 mod guess;
+mod keep;
 mod overflow;
 mod step;
 
@@ -17,6 +18,7 @@ use llama_cpp_2::token::LlamaToken;
 use mms_protocol::worker::{GenerateFailure, Heartbeat, RequestId, Speculation, ToHost, ToWorker};
 
 use crate::crowd::Crowd;
+use crate::kv::KvStore;
 use crate::load::Loaded;
 use crate::output::Event;
 use crate::plan::{Need, Pace, Share};
@@ -37,6 +39,8 @@ pub(crate) struct Engine {
     loaded: Loaded,
     prompts: Prompts,
     slots: Vec<Slot>,
+    /// Sequences that have no slot any more; `None`: they are given up.
+    store: Option<KvStore>,
     queue: VecDeque<Queued>,
     inbox: Receiver<Incoming>,
     outbox: Outbox,
@@ -94,10 +98,13 @@ impl Engine {
         let shifts = overflow::shifts(&loaded, memory_is_partial);
         let speculation = if memory_is_partial { loaded.settings.speculation } else { Speculation::Off };
         let crowd = Crowd::new(loaded.context.most_threads());
+        let store_bytes = (loaded.settings.kv_store_mb as usize) << 20;
+        let store = (store_bytes > 0).then(|| KvStore::new(store_bytes));
         Self {
             loaded,
             prompts,
             slots,
+            store,
             queue: VecDeque::new(),
             inbox,
             outbox,
@@ -224,12 +231,15 @@ impl Engine {
 
     fn heartbeat(&mut self) {
         self.last_heartbeat = Instant::now();
+        let kept = self.store.as_ref().map(KvStore::holds).unwrap_or_default();
         self.outbox.send(ToHost::Heartbeat(Heartbeat {
             steps: self.steps,
             busy_slots: count(self.slots.iter().filter(|slot| !slot.is_idle()).count()),
             queued: count(self.queue.len()),
             kv_tokens: count(self.slots.iter().map(|slot| slot.cached.len()).sum()),
-            ..Heartbeat::default()
+            kv_store_bytes: kept.ram_bytes,
+            kv_store_disk_bytes: 0,
+            kv_restored: kept.restored,
         }));
     }
 }

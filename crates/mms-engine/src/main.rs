@@ -8,6 +8,7 @@ mod crowd;
 mod engine;
 mod grammar;
 mod json;
+mod kv;
 mod load;
 mod logging;
 mod logprobs;

@@ -107,6 +107,11 @@ impl Pace {
         }
     }
 
+    /// Seconds that a token of a prompt takes; `None` before anything was measured.
+    pub(crate) fn prompt_token(&self) -> Option<f64> {
+        self.alone.or(self.beside)
+    }
+
     /// Most prompt tokens for the next step, beside so many tokens of answers.
     pub(crate) fn prefill_budget(&self, answers: usize) -> usize {
         if answers == 0 {

@@ -8,7 +8,7 @@ use mms_protocol::worker::{GenerateFailure, ToHost};
 use super::{Engine, Queued};
 use crate::output::Output;
 use crate::prompts::Request;
-use crate::reuse::{SlotView, choose, comes_soon};
+use crate::reuse::{Choice, SlotView, choose, comes_soon};
 use crate::sampling::{Chooser, Seen};
 use crate::slot::{Job, Slot, Work, count};
 use crate::speculate::Luck;
@@ -74,12 +74,12 @@ impl Engine {
 
     /// A free slot that holds a beginning of `prompt` and nothing else, and the length of that beginning.
     fn prepare_slot(&mut self, prompt: &[LlamaToken]) -> Option<(usize, usize)> {
-        let views: Vec<SlotView<'_, LlamaToken>> = self
-            .slots
-            .iter()
-            .map(|slot| SlotView { cached: slot.reusable(), free: slot.is_idle(), last_used: slot.last_used })
-            .collect();
-        let choice = choose(prompt, &views, self.memory_is_partial)?;
+        let in_slot = self.choose(prompt)?.keep;
+        if let Some(slot) = self.bring_back(prompt, in_slot) {
+            return Some((slot, self.slots[slot].cached.len()));
+        }
+        let choice = self.choose(prompt)?;
+        self.put_aside(choice.slot, if choice.share_from.is_none() { choice.keep } else { 0 });
         match choice.share_from {
             None => self.cut(choice.slot, choice.keep),
             Some(lender) => {
@@ -92,5 +92,14 @@ impl Engine {
             }
         }
         Some((choice.slot, self.slots[choice.slot].cached.len()))
+    }
+
+    fn choose(&self, prompt: &[LlamaToken]) -> Option<Choice> {
+        let views: Vec<SlotView<'_, LlamaToken>> = self
+            .slots
+            .iter()
+            .map(|slot| SlotView { cached: slot.reusable(), free: slot.is_idle(), last_used: slot.last_used })
+            .collect();
+        choose(prompt, &views, self.memory_is_partial)
     }
 }

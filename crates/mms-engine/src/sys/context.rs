@@ -240,6 +240,14 @@ impl<'model> Context<'model> {
         window <= 0 || first <= (clamp(length) - window).max(0)
     }
 
+    /// What [`Context::save`] of a sequence of `length` tokens gives can be cut to so many tokens and any larger number, once it is
+    /// restored. Of a sliding window, only what the next token needs is saved.
+    pub(crate) fn saved_cut_from(&self, length: usize) -> usize {
+        // SAFETY: the model outlives the context; it only reads.
+        let window = unsafe { ll::llama_model_n_swa(ll::llama_get_model(self.raw.as_ptr())) };
+        if window <= 0 || length <= clamp_to_usize(window) { 0 } else { length }
+    }
+
     /// Bytes that [`Context::save`] needs for `sequence`.
     pub(crate) fn state_bytes(&mut self, sequence: usize) -> usize {
         // SAFETY: the context is valid; sequences are as in `forget`.
@@ -328,6 +336,10 @@ pub(super) fn model_pointer(model: &LlamaModel) -> *mut ll::llama_model {
     // SAFETY: LlamaModel is `repr(transparent)` over a `repr(transparent)` non-null pointer in the version of llama-cpp-2 that the
     // workspace pins exactly.
     unsafe { *std::ptr::from_ref(model).cast::<*mut ll::llama_model>() }
+}
+
+fn clamp_to_usize(n: i32) -> usize {
+    usize::try_from(n).unwrap_or(0)
 }
 
 fn clamp(n: usize) -> i32 {

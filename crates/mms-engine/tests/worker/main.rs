@@ -4,6 +4,7 @@ mod cancel;
 mod constraint;
 mod generate;
 mod gguf;
+mod kv;
 mod life;
 mod load;
 mod overflow;

@@ -1,0 +1,134 @@
+//! States of sequences that have no slot any more: kept in memory up to a bound. [`shelf`] decides what is kept, [`speed`] whether a
+//! copy pays; here are the bytes.
+
+pub(crate) mod shelf;
+mod speed;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_cpp_2::token::LlamaToken;
+
+use shelf::{Found, Id, Shelf, is_worth_keeping, is_worth_restoring};
+use speed::Speed;
+
+/// The store of one worker. It never holds more bytes than it was given.
+#[derive(Debug)]
+pub(crate) struct KvStore {
+    most: usize,
+    shelf: Shelf<LlamaToken>,
+    payloads: BTreeMap<Id, Arc<Vec<u8>>>,
+    speed: Speed,
+    restored: u64,
+}
+
+/// What is to be put aside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) tokens: &'a [LlamaToken],
+    /// Of them, those that stay elsewhere in the KV cache.
+    pub(crate) held: usize,
+    pub(crate) bytes: usize,
+    /// Seconds for computing a token, if known.
+    pub(crate) token: Option<f64>,
+}
+
+/// What a store holds, for the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Holds {
+    pub(crate) ram_bytes: u64,
+    pub(crate) restored: u64,
+}
+
+impl KvStore {
+    /// Keeps up to `most` bytes in memory.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, shelf: Shelf::new(), payloads: BTreeMap::new(), speed: Speed::default(), restored: 0 }
+    }
+
+    /// Putting it aside may be worth its copy; `bytes` do not count yet.
+    pub(crate) fn may_want(&self, tokens: &[LlamaToken], held: usize) -> bool {
+        is_worth_keeping(tokens.len(), tokens.len() - held.max(self.shelf.held(tokens)))
+    }
+
+    /// Makes room for the candidate in memory. False: it is not worth it, or there is no room.
+    pub(crate) fn make_room(&mut self, candidate: &Candidate<'_>) -> bool {
+        let &Candidate { tokens, held, bytes, token } = candidate;
+        let lost = tokens.len() - held.max(self.shelf.held(tokens));
+        if !self.speed.may_save(bytes, lost, token) {
+            return false;
+        }
+        let Some(leaving) = self.shelf.make_room(bytes, self.most) else {
+            tracing::debug!(tokens = tokens.len(), bytes, most = self.most, "no room to put a sequence aside");
+            return false;
+        };
+        for id in leaving {
+            self.leave_ram(id);
+        }
+        true
+    }
+
+    /// Takes what [`KvStore::make_room`] has made room for; saving it took so long.
+    pub(crate) fn insert(&mut self, tokens: Vec<LlamaToken>, state: Vec<u8>, cut_from: usize, took: Duration) {
+        self.speed.copied(state.len(), took);
+        let (id, superseded) = self.shelf.insert(tokens, state.len(), cut_from);
+        for old in superseded {
+            self.payloads.remove(&old.id);
+        }
+        self.payloads.insert(id, Arc::new(state));
+        if let Some(state) = self.shelf.get_mut(id) {
+            state.in_ram = true;
+        }
+    }
+
+    /// The state that spares this prompt noticeably more than the `in_slot` tokens that a slot has of it, and is worth its copy.
+    pub(crate) fn find(&self, prompt: &[LlamaToken], in_slot: usize, token: Option<f64>) -> Option<Found> {
+        let found = self.shelf.find(prompt)?;
+        let gained = found.common.saturating_sub(in_slot);
+        (is_worth_restoring(found.common, in_slot) && self.speed.may_restore(found.bytes, found.in_ram, gained, token))
+            .then_some(found)
+    }
+
+    /// The bytes of a state in memory; they stay there until [`KvStore::restored`] or [`KvStore::refused`].
+    pub(crate) fn lend(&mut self, id: Id) -> Option<Arc<Vec<u8>>> {
+        let bytes = Arc::clone(self.payloads.get(&id)?);
+        self.shelf.touch(id);
+        if let Some(state) = self.shelf.get_mut(id) {
+            state.in_use = true;
+        }
+        Some(bytes)
+    }
+
+    /// The tokens of a state.
+    pub(crate) fn tokens(&self, id: Id) -> &[LlamaToken] {
+        self.shelf.get(id).map_or(&[], |state| &state.tokens)
+    }
+
+    /// What was found is in a slot now; reading it took so long. As a whole it is not kept twice.
+    pub(crate) fn restored(&mut self, found: Found, took: Duration) {
+        self.speed.copied(found.bytes, took);
+        self.restored += 1;
+        if let Some(state) = self.shelf.get_mut(found.id) {
+            state.in_use = false;
+        }
+        if found.whole {
+            self.leave_ram(found.id);
+        }
+    }
+
+    /// llama.cpp does not take it.
+    pub(crate) fn refused(&mut self, id: Id) {
+        self.payloads.remove(&id);
+        self.shelf.remove(id);
+    }
+
+    pub(crate) fn holds(&self) -> Holds {
+        Holds { ram_bytes: self.shelf.ram_bytes() as u64, restored: self.restored }
+    }
+
+    fn leave_ram(&mut self, id: Id) {
+        self.payloads.remove(&id);
+        self.shelf.remove(id);
+    }
+}
