@@ -161,6 +161,9 @@ impl InFlight {
     /// It was answered, or refused.
     pub(crate) fn end(mut self, refusal: Option<&Refusal>) {
         self.outcome = refusal.map_or("ok", |refusal| refusal.code.as_str());
+        if let Some(refusal) = refusal {
+            self.manager.counters().refused(self.operation, refusal);
+        }
     }
 }
 

@@ -1,8 +1,19 @@
 //! Counters since the start: atomics that any thread raises and [`Counters::stats`] reads together.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use mms_protocol::view::Stats;
+use mms_protocol::view::{RecentError, Stats, Traffic};
+use mms_protocol::{ErrorCode, Refusal};
+
+use crate::traffic::ModelCounters;
+
+/// Errors that are kept to be shown.
+const ERRORS_KEPT: usize = 20;
+/// Longest message of them, characters.
+const MESSAGE_KEPT: usize = 300;
 
 /// One number that only grows.
 #[derive(Debug, Default)]
@@ -62,6 +73,9 @@ pub struct Counters {
     pub predictions_made: Counter,
     /// Events that nobody took in time.
     pub events_dropped: Counter,
+    /// By model, from its first request on.
+    models: Mutex<HashMap<String, Arc<ModelCounters>>>,
+    errors_of_late: Mutex<VecDeque<RecentError>>,
 }
 
 impl Counters {
@@ -71,6 +85,45 @@ impl Counters {
         if !ok {
             self.errors.increment();
         }
+    }
+
+    /// Remembers why a request was refused; a client that left is no error.
+    pub fn refused(&self, operation: &'static str, refusal: &Refusal) {
+        if refusal.code == ErrorCode::Cancelled {
+            return;
+        }
+        let error = RecentError {
+            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+            operation,
+            model_id: refusal.details.get("model_id").and_then(|id| id.as_str()).map(str::to_owned),
+            code: refusal.code,
+            message: refusal.message.chars().take(MESSAGE_KEPT).collect(),
+        };
+        let mut kept = self.errors_of_late.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == ERRORS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(error);
+    }
+
+    /// The last errors, oldest first.
+    pub fn recent_errors(&self) -> Vec<RecentError> {
+        self.errors_of_late.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What this model was asked for and gave; `None`: it was asked for nothing.
+    pub fn traffic(&self, model: &str) -> Option<Traffic> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.get(model).map(|counters| counters.traffic())
+    }
+
+    /// The counters of a model.
+    pub(crate) fn of_model(&self, model: &str) -> Arc<ModelCounters> {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = models.get(model) {
+            return Arc::clone(counters);
+        }
+        Arc::clone(models.entry(model.to_owned()).or_default())
     }
 
     /// All numbers together.
@@ -97,7 +150,9 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    use super::Counters;
+    use mms_protocol::{ErrorCode, Refusal};
+
+    use super::{Counters, ERRORS_KEPT, MESSAGE_KEPT};
 
     #[test]
     fn a_refused_request_is_a_request_and_an_error() {
@@ -107,5 +162,22 @@ mod tests {
         counters.prompt_tokens.add(7);
         let stats = counters.stats();
         assert_eq!((stats.requests, stats.errors, stats.prompt_tokens), (2, 1, 7));
+    }
+
+    #[test]
+    fn the_last_errors_are_kept_and_none_of_them_is_endless() {
+        let counters = Counters::default();
+        counters.refused("generate", &Refusal::new(ErrorCode::Cancelled, "left"));
+        assert!(counters.recent_errors().is_empty(), "who leaves is no error");
+        for number in 0..=ERRORS_KEPT {
+            let refusal =
+                Refusal::new(ErrorCode::ModelNotFound, format!("{number}{}", "\u{e9}".repeat(2 * MESSAGE_KEPT)));
+            counters.refused("generate", &refusal.with("model_id", "m"));
+        }
+        let kept = counters.recent_errors();
+        assert_eq!(kept.len(), ERRORS_KEPT);
+        assert!(kept[0].message.starts_with('1') && kept[0].message.chars().count() == MESSAGE_KEPT, "{kept:?}");
+        assert_eq!((kept[0].model_id.as_deref(), kept[0].operation), (Some("m"), "generate"));
+        assert!(kept[0].at > 0.0);
     }
 }

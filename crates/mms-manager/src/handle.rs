@@ -1,5 +1,6 @@
 //! The handle that front doors hold: the one path of every operation.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use mms_protocol::generate::{EmbedInput, EmbedSpec, Logprob, ToolCall};
-use mms_protocol::view::{Embedding, Generation, HealthView, ModelView, StatusView};
+use mms_protocol::view::{Embedding, Generation, HealthView, ModelView, StatsView, StatusView, Traffic};
 use mms_protocol::worker::RequestId;
 use mms_protocol::{EmbedArgs, ErrorCode, GenerateArgs, LoadArgs, Operation, Refusal, Reply};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -168,7 +169,7 @@ impl Manager {
                 let snapshot = self.snapshot();
                 Ok(Reply::Memory { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
             }
-            Operation::GetStats => Ok(Reply::Stats(Box::new(self.health()))),
+            Operation::GetStats => Ok(Reply::Stats(Box::new(self.stats()))),
         }
     }
 
@@ -280,6 +281,14 @@ impl Manager {
         &self.shared.counters
     }
 
+    /// What models of the catalogue were asked for and gave so far, by id.
+    pub fn traffic(&self) -> BTreeMap<String, Traffic> {
+        let models = self.models();
+        let of =
+            |model: &Arc<ModelView>| Some((model.model_id.clone(), self.shared.counters.traffic(&model.model_id)?));
+        models.iter().filter_map(of).collect()
+    }
+
     /// Refuses new work, waits up to `deadline` for what runs, refuses the rest, ends every worker and waits for its end. Called
     /// again with a shorter deadline it hurries up.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
@@ -292,6 +301,11 @@ impl Manager {
 
     fn status(&self) -> StatusView {
         StatusView { health: self.health(), routing_policy: self.snapshot().effective_policy.clone() }
+    }
+
+    fn stats(&self) -> StatsView {
+        let recent_errors = self.shared.counters.recent_errors();
+        StatsView { health: self.health(), traffic: self.traffic(), recent_errors }
     }
 
     async fn load(&self, args: LoadArgs) -> Result<Arc<ModelView>, Refusal> {

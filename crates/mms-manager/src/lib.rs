@@ -20,6 +20,7 @@ pub mod sim;
 mod snapshot;
 mod start;
 mod task;
+mod traffic;
 pub mod worker;
 
 pub use config::{Budget, KvStoreConfig, Limits, ManagerConfig, MemoryConfig, StartError};

@@ -118,6 +118,10 @@ pub(crate) fn view(
         estimate_error_mb: measured.map(|held| held.loaded_mb() - estimated_mb),
         reclaimable_mb: measured.map(|held| held.reclaimable_mb),
         held_by_device: shown.held.iter().map(|(device, mb)| (device.to_owned(), mb)).collect(),
+        measured_by_device: measured
+            .into_iter()
+            .flat_map(|held| held.amounts.iter().map(|(device, mb)| (device.to_owned(), mb)))
+            .collect(),
         device: info.map_or_else(|| "cpu".to_owned(), |info| info.device.clone()),
         priority: entry.priority.as_str().to_owned(),
         pinned: entry.pinned,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::dialect::Profile;
-use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatusView};
+use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatsView, StatusView};
 
 /// What an operation gives when it works.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,7 @@ pub enum Reply {
         memory: MemoryView,
     },
     /// To `get_stats`.
-    Stats(Box<HealthView>),
+    Stats(Box<StatsView>),
 }
 
 /// MiB with two decimals, as all replies show them.
@@ -116,7 +116,7 @@ impl Reply {
             }),
             Self::LoadedModels { models, memory } => loaded_models(models, memory, now),
             Self::Memory { models, memory } => memory_status(models, memory),
-            Self::Stats(health) => stats(health, now),
+            Self::Stats(view) => stats(view, now),
         };
         into_map(value)
     }
@@ -235,6 +235,7 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
         "load_elapsed_s": model.load_elapsed_s,
         "load_remaining_s": model.load_remaining_s,
         "held_by_device": by_device(&model.held_by_device),
+        "measured_by_device": by_device(&model.measured_by_device),
         "load_ms": model.load_ms,
         "active_requests": model.active_requests,
         "queued_requests": model.queued_requests,
@@ -244,8 +245,8 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
     Value::Object(entry)
 }
 
-fn by_device(held: &std::collections::BTreeMap<String, f64>) -> Map<String, Value> {
-    held.iter().map(|(device, held)| (device.clone(), mb(*held))).collect()
+fn by_device(amounts: &std::collections::BTreeMap<String, f64>) -> Map<String, Value> {
+    amounts.iter().map(|(device, amount)| (device.clone(), mb(*amount))).collect()
 }
 
 fn resident_entry(model: &ModelView) -> Value {
@@ -376,10 +377,16 @@ fn generated(generation: &Generation, now: f64) -> Value {
     Value::Object(fields)
 }
 
-fn stats(health: &HealthView, now: f64) -> Value {
-    let mut metrics = into_map(json!(health.stats));
-    metrics.insert("models_tracked".to_owned(), health.models.len().into());
-    json!({"metrics": metrics, "uptime": health.uptime_s, "timestamp": now})
+fn stats(view: &StatsView, now: f64) -> Value {
+    let mut metrics = into_map(json!(view.health.stats));
+    metrics.insert("models_tracked".to_owned(), view.health.models.len().into());
+    json!({
+        "metrics": metrics,
+        "models": view.traffic,
+        "recent_errors": view.recent_errors,
+        "uptime": view.health.uptime_s,
+        "timestamp": now,
+    })
 }
 
 /// The map inside `value`, which the callers build as an object.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ErrorCode;
 use crate::generate::{FinishReason, Logprob, Timings, ToolCall, Usage};
 
 /// The life of a model as clients see it.
@@ -93,6 +94,8 @@ pub struct ModelView {
     pub reclaimable_mb: Option<f64>,
     /// Where the memory is, MiB for each device; only when something is held.
     pub held_by_device: BTreeMap<String, f64>,
+    /// Where it was measured, MiB for each device; only when loaded.
+    pub measured_by_device: BTreeMap<String, f64>,
     /// Where it is or would be loaded.
     pub device: String,
     /// `high`, `medium` or `low`.
@@ -308,6 +311,47 @@ pub struct Stats {
     pub trust_score_updates: u64,
     /// Predictions answered.
     pub predictions_made: u64,
+}
+
+/// What one model was asked for and gave since the server's start; answers under way and those that nobody waited for are in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Traffic {
+    /// Generations and embeddings that were asked of it.
+    pub requests: u64,
+    /// Of them, those that were refused or failed.
+    pub errors: u64,
+    /// Tokens of prompts that it began with.
+    pub prompt_tokens: u64,
+    /// Of them, found in the KV cache.
+    pub cached_tokens: u64,
+    /// Tokens that it has generated so far.
+    pub completion_tokens: u64,
+}
+
+/// A request that was refused lately.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecentError {
+    /// Epoch seconds.
+    pub at: f64,
+    /// Of what was asked for; `none` where that cannot be told.
+    pub operation: &'static str,
+    /// The model that it was about, when it is known.
+    pub model_id: Option<String>,
+    /// What kind.
+    pub code: ErrorCode,
+    /// For a person; cut off when it is long.
+    pub message: String,
+}
+
+/// What `get_stats` shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatsView {
+    /// Counters, uptime, models.
+    pub health: HealthView,
+    /// What models of the catalogue were asked for, by id; those that were asked for nothing are left out.
+    pub traffic: BTreeMap<String, Traffic>,
+    /// The last ones, oldest first.
+    pub recent_errors: Vec<RecentError>,
 }
 
 /// What `status` shows.

@@ -17,8 +17,9 @@ Exit codes:
   6    a port is in use
   7    what answers at the endpoint is no model manager
   8    the server could not start for another reason
+  129  ended by SIGHUP (top)
   130  ended at once by SIGINT (serve: by a second one)
-  143  ended at once by a second SIGTERM (serve)";
+  143  ended at once by SIGTERM (top; serve: by a second one)";
 
 /// Serves GGUF language models over ZeroMQ and HTTP, and asks such a server.
 #[derive(Debug, Parser)]
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Resident models, memory and health of the server
     Status(Target),
+    /// Watch models, memory and requests of the server, live
+    Top(TopArgs),
     /// Measure a server: time to first token and tokens per second at several numbers of streams
     Bench(BenchArgs),
     /// The configuration of `mms serve`
@@ -299,6 +302,23 @@ pub(crate) enum ModelsAction {
 pub(crate) struct ModelTarget {
     /// Its id
     pub model: String,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `mms top`
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Print what there is to be seen once, as a table, and end; done too when there is no terminal
+    #[arg(long, conflicts_with = "watch")]
+    pub once: bool,
+    /// Print it again and again, with --json one document in a line
+    #[arg(long)]
+    pub watch: bool,
+    /// Time between two looks, seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub interval: Duration,
     /// Which server.
     #[command(flatten)]
     pub target: Target,

@@ -10,6 +10,8 @@ mod models;
 mod ping;
 mod smoke;
 mod status;
+mod top;
+mod wait;
 
 use std::time::Instant;
 
@@ -41,6 +43,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),
+        Command::Top(args) => client_runtime()?.block_on(top::run(&args)),
         Command::Status(target) => client_runtime()?.block_on(status::run(&target)),
         Command::Config(args) => config::run(&args.action),
         Command::Completions { shell } => {

@@ -42,6 +42,9 @@ pub(crate) enum Failure {
     /// A signal ended the command at once (of a server, a second one); the number of that signal.
     #[error("ended at once by signal {0}; running requests were cut off")]
     Interrupted(i32),
+    /// A signal ended the command, with nothing left undone; the number of that signal.
+    #[error("ended by signal {0}")]
+    Ended(i32),
     /// Standard output or input failed.
     #[error("{0}")]
     Output(#[from] io::Error),
@@ -70,7 +73,7 @@ impl Failure {
                 | ServeError::Manager(_)
                 | ServeError::System { .. } => 8,
             },
-            Self::Interrupted(signal) => 128u8.saturating_add(u8::try_from(*signal).unwrap_or(0)),
+            Self::Interrupted(signal) | Self::Ended(signal) => 128u8.saturating_add(u8::try_from(*signal).unwrap_or(0)),
         }
     }
 
@@ -157,6 +160,8 @@ mod tests {
             (Failure::Serve(ServeError::WorkerMissing { looked: "x".into() }), 8, "could not start"),
             (Failure::Interrupted(2), 130, "SIGINT"),
             (Failure::Interrupted(15), 143, "SIGTERM"),
+            (Failure::Ended(1), 129, "SIGHUP"),
+            (Failure::Ended(15), 143, "mms top"),
         ] {
             assert_eq!(failure.code(), code, "{failure:?}");
             let documentation = include_str!("../../../docs/cli.md");

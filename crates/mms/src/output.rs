@@ -36,13 +36,10 @@ impl Output {
         if self.json || !io::stderr().is_terminal() {
             return Progress(ProgressBar::hidden());
         }
-        let bar = ProgressBar::new(100);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {percent}% {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.set_message(message.into());
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Progress(bar)
+        let progress = Progress(ProgressBar::new(100));
+        progress.say(&message.into());
+        progress.0.enable_steady_tick(Duration::from_millis(100));
+        progress
     }
 }
 
@@ -103,15 +100,27 @@ pub(crate) fn count(number: u64) -> String {
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// How far it is, 0 to 1.
-    pub(crate) fn set(&self, fraction: f64) {
-        self.0.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
+    /// Whether somebody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.0.is_hidden()
     }
-}
 
-impl Progress {
-    /// What is being done.
+    /// How far it is, 0 to 1, and what is being done.
+    pub(crate) fn part(&self, fraction: f64, message: &str) {
+        self.0.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
+        self.show("{spinner} {msg} {bar:30} {percent}% {elapsed}", message);
+    }
+
+    /// What is being done; how far it is, nobody knows.
     pub(crate) fn say(&self, message: &str) {
+        self.show("{spinner} {msg} {elapsed}", message);
+    }
+
+    fn show(&self, template: &str, message: &str) {
+        // The templates are our own; one that is wrong would leave the last one.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style);
+        }
         self.0.set_message(message.to_owned());
     }
 }

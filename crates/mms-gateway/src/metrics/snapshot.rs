@@ -1,9 +1,10 @@
 //! Figures read from the manager and the store at each scrape, so that a model that is gone leaves no stale series behind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use mms_manager::Manager;
-use mms_protocol::view::{DeviceMemory, HealthView, MemoryView, ModelState, ModelView};
+use mms_protocol::view::{DeviceMemory, HealthView, MemoryView, ModelState, ModelView, Traffic};
 use mms_store::{Store, StoreStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -40,6 +41,7 @@ impl Collector for Snapshot {
         let mut writer = Writer { encoder };
         writer.server(&health)?;
         writer.models(&health)?;
+        writer.traffic(&self.manager.traffic())?;
         let over_budget = self.manager.counters().over_budget.get();
         writer.counter("memory_over_budget", "Times that models had grown over the budget", over_budget)?;
         match &self.store {
@@ -129,6 +131,19 @@ impl Writer<'_> {
         })
     }
 
+    fn traffic(&mut self, traffic: &BTreeMap<String, Traffic>) -> fmt::Result {
+        let of = |figure: fn(&Traffic) -> u64| {
+            traffic.iter().map(move |(id, traffic)| ([("model", id.as_str())], figure(traffic)))
+        };
+        self.counters("model_requests", "Generations and embeddings asked of the model", of(|t| t.requests))?;
+        self.counters("model_errors", "Of them, those that were refused or failed", of(|t| t.errors))?;
+        self.counters(
+            "model_generated_tokens",
+            "Tokens generated so far; answers under way and those that nobody waited for count too",
+            of(|t| t.completion_tokens),
+        )
+    }
+
     fn store(&mut self, status: &StoreStatus) -> fmt::Result {
         self.gauge("store_ok", "1: the evaluation store takes rows", status.ok)?;
         self.counter("store_rows_written", "Rows written to the evaluation store", status.written)?;
@@ -155,6 +170,19 @@ impl Writer<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         counter.encode(self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn counters<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'l str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in series {
+            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn family<'l, const N: usize>(

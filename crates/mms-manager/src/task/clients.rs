@@ -113,6 +113,15 @@ impl Clients {
         }
     }
 
+    /// The model of a generation or of embeddings that somebody waits for.
+    pub(super) fn asked_of(&self, request: RequestId) -> Option<&str> {
+        match self.waiting.get(&request)? {
+            Client::Generation(client) => Some(&client.model),
+            Client::Embedding(order) => Some(&order.model),
+            Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. } => None,
+        }
+    }
+
     pub(super) fn started(&mut self, request: RequestId, prompt_tokens: u32, cached_tokens: u32) {
         if let Some(client) = self.generating(request) {
             let model_id = client.model.clone();

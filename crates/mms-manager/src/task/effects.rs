@@ -65,6 +65,9 @@ impl Task {
             }
             Effect::Unloaded { request, was_loaded } => self.clients.unloaded(request, was_loaded),
             Effect::Refused(request, refusal) => {
+                if let Some(model) = self.clients.asked_of(request) {
+                    self.counters.of_model(model).errors.increment();
+                }
                 let was_in = self.clients.refused(request, refusal);
                 if let Some(drain) = self.drain.as_mut().filter(|_| was_in) {
                     drain.report.refused += 1;
@@ -86,7 +89,8 @@ impl Task {
         let load = self.load_spec(entry);
         tracing::info!(model, reserved_mb = reserved.total().round(), "loading");
         let (program, gpus) = (self.config.worker_program.clone(), Arc::clone(&self.needs.gpus));
-        let job = Job { worker, program, load, reserved, gpus };
+        let counters = self.counters.of_model(&model);
+        let job = Job { worker, program, load, reserved, gpus, counters };
         let worker_handle = Worker::start(job, self.spawner.clone(), self.reports.clone());
         let entry = Arc::clone(entry);
         self.workers.insert(worker, Resident { worker: worker_handle, model, entry, facts: WorkerFacts::default() });

@@ -234,6 +234,7 @@ impl Task {
                 let deadline = order.arrived + order.timeout.unwrap_or(limit);
                 let (model, keep_alive) = (order.model.clone(), order.keep_alive);
                 let ask = Ask { request: order.request, model, deadline, keep_alive };
+                self.counters.of_model(&ask.model).requests.increment();
                 let request = self.clients.add_generation(*order);
                 self.look_before_loading(&ask.model);
                 self.decide(Input::Generate(ask));
@@ -244,6 +245,7 @@ impl Task {
                 let deadline = order.arrived + order.timeout.unwrap_or(limit);
                 let (model, keep_alive) = (order.model.clone(), order.keep_alive);
                 let ask = Ask { request: order.request, model, deadline, keep_alive };
+                self.counters.of_model(&ask.model).requests.increment();
                 self.clients.add_embedding(order);
                 self.look_before_loading(&ask.model);
                 self.decide(Input::Generate(ask));

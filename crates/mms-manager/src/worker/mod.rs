@@ -22,6 +22,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use crate::lifecycle::{Finish, Said, Vectors, WorkerId, WorkerInput};
 use crate::memory::{Amounts, GpuProbe, Held, MIB, MemoryProbe, RAM, RETURN_PATIENCE, is_back, measure};
+use crate::traffic::{ModelCounters, Tally};
 
 pub use process::ending;
 pub use spawner::Spawner;
@@ -64,6 +65,8 @@ pub struct Job {
     pub reserved: Amounts,
     /// Tells what it holds of GPUs.
     pub gpus: Arc<dyn GpuProbe>,
+    /// Where its tokens are counted.
+    pub counters: Arc<ModelCounters>,
 }
 
 impl Job {
@@ -148,6 +151,7 @@ struct Attendant {
     mapped_mb: f64,
     /// What was free of each GPU when it was measured last.
     gpus_free: Amounts,
+    tally: Tally,
 }
 
 impl Attendant {
@@ -159,6 +163,7 @@ impl Attendant {
         let model = job.load.model_id.clone();
         let stderr = child.stderr.take().map(|stderr| tokio::spawn(read_stderr(stderr, model, pid)));
         Self {
+            tally: Tally::new(Arc::clone(&job.counters)),
             job,
             child,
             pid,
@@ -298,6 +303,7 @@ impl Attendant {
     fn on_frame(&mut self, frame: &[u8]) -> Result<(), Fault> {
         let message: ToHost = serde_json::from_slice(frame)
             .map_err(|error| Fault(format!("it sent a message that cannot be read: {error}")))?;
+        self.tally.hear(&message);
         let input = match message {
             ToHost::Hello(hello) => return self.on_hello(hello),
             ToHost::Loading { fraction } => WorkerInput::Progress(fraction),

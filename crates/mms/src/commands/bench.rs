@@ -132,7 +132,6 @@ impl Bench<'_> {
     }
 
     fn step(&self, what: &str, index: usize, parts: usize) {
-        self.progress.say(what);
-        self.progress.set(index as f64 / parts.max(1) as f64);
+        self.progress.part(index as f64 / parts.max(1) as f64, what);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::ask::{PATIENT, Server, given_text};
+use super::wait::Waiting;
 use crate::cli::EmbedCommand;
 use crate::exit::Failure;
 use crate::output;
@@ -20,9 +21,10 @@ pub(super) async fn run(command: &EmbedCommand) -> Result<(), Failure> {
         ("keep_alive", command.keep_alive.as_deref().map(Value::from)),
     ];
     let args = given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-    let progress = server.output.progress("computing");
-    let reply = server.call("embed", args, PATIENT).await;
-    drop(progress);
+    let wanted = command.model.as_deref().unwrap_or("embedding");
+    let mut waiting = Waiting::new(&server, wanted, "computing");
+    let reply = waiting.during(server.call("embed", args, PATIENT)).await;
+    drop(waiting);
     let reply = reply?;
     let vectors = || {
         let vectors = reply.get("embeddings").and_then(Value::as_array);

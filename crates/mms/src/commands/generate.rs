@@ -8,6 +8,7 @@ use mms_protocol::{ErrorCode, Refusal};
 use serde_json::{Map, Value, json};
 
 use super::ask::{PATIENT, Server, given_text, text};
+use super::wait::Waiting;
 use crate::cli::{ConstraintArgs, GenerateCommand, SamplingArgs};
 use crate::exit::Failure;
 use crate::output;
@@ -39,9 +40,10 @@ pub(super) async fn run(command: &GenerateCommand) -> Result<(), Failure> {
     if let Some(system) = &command.sampling.system {
         args.insert("system_prompt".to_owned(), system.as_str().into());
     }
-    let progress = server.output.progress("generating");
-    let reply = server.call("generate", args, PATIENT).await;
-    drop(progress);
+    let wanted = command.sampling.model.as_deref().unwrap_or(DEFAULT_MODEL);
+    let mut waiting = Waiting::new(&server, wanted, "generating");
+    let reply = waiting.during(server.call("generate", args, PATIENT)).await;
+    drop(waiting);
     let reply = reply?;
     Ok(server.output.either(&Value::Object(reply.clone()), || text(&reply, "text").to_owned())?)
 }
@@ -103,12 +105,14 @@ pub(super) async fn stream_chat(
     body.insert("messages".to_owned(), messages.to_vec().into());
     body.insert("stream".to_owned(), true.into());
     let http = server.http(PATIENT)?;
-    let mut lines = match http.post_sse("/v1/chat/completions", &Value::Object(body)).await? {
+    let mut waiting = Some(Waiting::new(server, text(&body, "model"), "generating"));
+    let body = Value::Object(body);
+    let mut lines = match during(&mut waiting, http.post_sse("/v1/chat/completions", &body)).await? {
         Ok(lines) => lines,
         Err(reply) => return Err(ClientError::Refused(refusal_of(&reply)).into()),
     };
     let mut answer = String::new();
-    while let Some(line) = lines.next().await {
+    while let Some(line) = during(&mut waiting, lines.next()).await {
         let line = line?;
         if line == "[DONE]" {
             return Ok(answer);
@@ -119,11 +123,20 @@ pub(super) async fn stream_chat(
             return Err(ClientError::Refused(refusal_in(error)).into());
         }
         if let Some(text) = chunk.pointer("/choices/0/delta/content").and_then(Value::as_str) {
+            // The text takes the place of what was shown of the wait for it.
+            waiting = waiting.filter(|_| text.is_empty());
             output::piece(text)?;
             answer.push_str(text);
         }
     }
     Err(broken(server, "the answer ended without [DONE]"))
+}
+
+async fn during<T>(waiting: &mut Option<Waiting<'_>>, work: impl Future<Output = T>) -> T {
+    match waiting {
+        Some(waiting) => waiting.during(work).await,
+        None => work.await,
+    }
 }
 
 fn broken(server: &Server, why: &str) -> Failure {

@@ -1,11 +1,10 @@
 //! `mms models`: the catalogue, and making models resident or not.
 
-use std::time::Duration;
-
 use mms_client::ClientError;
 use serde_json::{Map, Value, json};
 
 use super::ask::{PATIENT, QUICK, Server, args, number, text};
+use super::wait::Waiting;
 use crate::cli::{ModelTarget, ModelsAction, ModelsCommand, Target};
 use crate::exit::Failure;
 use crate::output::{count, mebibytes, pairs, table};
@@ -72,20 +71,10 @@ fn plain(value: &Value) -> String {
 async fn load(model: &ModelTarget) -> Result<(), Failure> {
     let server = Server::of(&model.target)?;
     let id = model.model.as_str();
-    let mut client = server.connect(PATIENT).await?;
-    let progress = server.output.progress(format!("loading {id}"));
-    let mut loading = std::pin::pin!(client.call("load_model", args([("model", id.into())])));
-    let reply = loop {
-        tokio::select! {
-            reply = &mut loading => break reply?,
-            () = tokio::time::sleep(Duration::from_millis(200)) => {}
-        }
-        // Only for the bar; what matters is the answer above.
-        if let Ok(Some(fraction)) = load_fraction(&server, id).await {
-            progress.set(fraction);
-        }
-    };
-    drop(progress);
+    let mut waiting = Waiting::new(&server, id, &format!("loading {id}"));
+    let reply = waiting.during(server.call("load_model", args([("model", id.into())]), PATIENT)).await;
+    drop(waiting);
+    let reply = reply?;
     Ok(server.output.either(&Value::Object(reply.clone()), || {
         format!(
             "{} in {} ms, {} on {}",
@@ -95,11 +84,6 @@ async fn load(model: &ModelTarget) -> Result<(), Failure> {
             text(&reply, "device"),
         )
     })?)
-}
-
-async fn load_fraction(server: &Server, id: &str) -> Result<Option<f64>, Failure> {
-    let reply = server.call("get_model_status", args([("model", id.into())]), QUICK).await?;
-    Ok(reply.get("model_info").and_then(|info| info.get("load_fraction")).and_then(Value::as_f64))
 }
 
 async fn unload(model: &ModelTarget) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 mod disk;
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, Once};
@@ -70,8 +71,10 @@ impl Server {
 
     fn spawn(mut command: Command, folder: tempfile::TempDir, flags: &[&str]) -> Self {
         build_worker();
+        let usual = [["--port", "0"], ["--health-port", "0"], ["--http-port", "0"], ["--data-dir", "data"]];
         let mut child = command
-            .args(["serve", "--port", "0", "--health-port", "0", "--http-port", "0", "--data-dir", "data"])
+            .arg("serve")
+            .args(usual.iter().filter(|[flag, _]| !flags.contains(flag)).flatten())
             .args(flags)
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -210,6 +213,18 @@ fn build_worker() {
 /// The built worker program.
 pub fn worker() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_mms")).with_file_name("mms-worker")
+}
+
+/// Lets the server in this folder have workers whose load stands still at 43 % as long as there is the file `hold`, which is made here.
+pub fn hold_loads(folder: &Path, config: &str) {
+    let program = folder.join("slow_worker");
+    let text = include_str!("slow_worker.py").replace("@WORKER@", &worker().to_string_lossy());
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(folder.join("hold"), "").unwrap();
+    let program = program.display();
+    let config = format!("[engine]\nworker = \"{program}\"\nthreads = 1\n[memory]\nplan_timeout_s = 0\n{config}");
+    std::fs::write(folder.join("mms.toml"), config).unwrap();
 }
 
 /// Sends a signal to a process.
