@@ -8,7 +8,7 @@ use mms_client::HttpClient;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 
-use crate::asking::{ask, eventually, generates, load, requests, worker_pid};
+use crate::asking::{ask, eventually, generates, load, model, requests, worker_pid};
 use crate::models::{Bystander, asking, folder, long};
 use crate::support::{PATIENCE, Server, is_alive, send};
 
@@ -80,6 +80,34 @@ async fn a_hung_worker_is_killed_and_replaced_and_all_in_it_are_answered() {
     generates(&server, "mms-demo").await;
     let bystander = Bystander::of(&server, "mms-demo");
     everything_in_it_is_answered(&server, None, "it has said nothing for 3 s and was killed").await;
+    bystander.was_served().await;
+    server.stop();
+}
+
+/// A prompt that the engine reads without end: the worker makes no step any more, is killed, and nobody else notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_hangs_in_prefill_is_killed_and_replaced() {
+    // Every token of a prompt is a step of its own, so that the worker is certainly reading when it is held.
+    let config =
+        "[limits]\nheartbeat_timeout_s = 2\n[engine]\nslots = 1\nthreads = 1\nbatch_size = 1\nubatch_size = 1\n";
+    let server = Server::start_in(folder(config, &["victim"]), &[]);
+    generates(&server, "mms-demo").await;
+    let bystander = Bystander::of(&server, "mms-demo");
+    let hung = load(&server, "victim").await;
+    let mut prompt = long("victim", 8);
+    prompt["prompt"] = json!("How do I load a model? ".repeat(45));
+    let reading = asking(&server, prompt);
+    eventually("the prompt at the model", async || model(&server, "victim").await["active_requests"] == 1).await;
+    send(hung, Signal::STOP);
+    let queued = asking(&server, long("victim", 8));
+    // No text had left yet, so that both begin again in the next worker.
+    for reply in [reading.await.unwrap(), queued.await.unwrap()] {
+        assert_eq!(reply["status"], "success", "{reply}");
+    }
+    assert!(!is_alive(hung));
+    server.wait_for_log("it has said nothing for 2 s and was killed");
+    let stats = ask(&server.main, &json!({"action": "get_stats"})).await;
+    assert_eq!((&stats["metrics"]["worker_deaths"], &stats["metrics"]["retries"]), (&json!(1), &json!(2)), "{stats}");
     bystander.was_served().await;
     server.stop();
 }

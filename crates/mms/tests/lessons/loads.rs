@@ -1,11 +1,13 @@
 //! Loads: whoever started one may leave, nobody starts a second one, and a model that cannot work is given a rest.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
-use mms_client::{Client, HttpClient};
+use mms_client::Client;
 use serde_json::json;
 
 use crate::asking::{answers, ask, eventually, generates, model};
+use crate::doors::every_door_refuses;
 use crate::models::{Bystander, asking, demo_model, folder, long};
 use crate::support::{self, PATIENCE, Server};
 
@@ -77,11 +79,29 @@ async fn a_model_that_aborts_is_quarantined_with_its_reason_in_every_reply() {
     let entry = model(&server, "odd").await;
     assert_eq!(entry["status"], "quarantined", "{entry}");
     assert!(entry["message"].as_str().unwrap().contains("SIGABRT"), "{entry}");
-    let body = json!({"model": "odd", "messages": [{"role": "user", "content": "Hello!"}]});
-    let http = HttpClient::new(&server.http).unwrap().with_timeout(PATIENCE);
-    let reply = http.post_json("/v1/chat/completions", &body).await.unwrap();
-    assert!(reply.status >= 500 && reply.json().unwrap().to_string().contains("SIGABRT"), "{reply:?}");
+    for refused in every_door_refuses(&server, "odd").await {
+        let (door, message) = (&refused.door, &refused.message);
+        assert!(message.contains("SIGABRT") && message.contains("is tried again in"), "{door}: {message}");
+        if !refused.details.is_null() {
+            assert_eq!(refused.code, "quarantined", "{door}");
+            assert!(refused.details["reason"].as_str().unwrap().contains("SIGABRT"), "{door}: {}", refused.details);
+            assert!(refused.details["retry_after_ms"].as_u64() > Some(0), "{door}");
+        }
+        if let Some(status) = refused.status {
+            assert_eq!(status, 503, "{door}");
+            assert!((1..=10).contains(&refused.retry_after.unwrap()), "{door}");
+        }
+    }
+
     bystander.was_served().await;
+
+    // When the pause is over it has one more try, and then a longer pause.
+    tokio::time::sleep(Duration::from_millis(retry_after)).await;
+    let longer = async || ask(&server.main, &long("odd", 4)).await["error"]["retry_after_ms"].as_u64() > Some(10_000);
+    eventually("a longer pause", longer).await;
+    let stats = ask(&server.main, &json!({"action": "get_stats"})).await;
+    let count = |key: &str| stats["metrics"][key].as_u64().unwrap();
+    assert_eq!(count("load_failures") + count("worker_deaths"), 4, "three failures, a pause, and one more: {stats}");
     generates(&server, "mms-demo").await;
     server.stop();
 }
