@@ -8,7 +8,7 @@ from conftest import ENDLESS, PATIENCE_S, Fake, busy, wait_until
 from mms_client import AsyncClient, BadReply, ClientClosed, ConnectionFailed, ConnectionLost, ModelNotFound, NoReply
 
 FINE = {"status": "success"}
-SHORT_S = 0.25
+SHORT_S = 0.5
 
 
 def run(work):

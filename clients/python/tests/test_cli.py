@@ -23,7 +23,7 @@ def test_exit_codes(suite):
     refused = python("-m", "mms_client", "generate", "Hello!", "--model", "nobody", "--endpoint", suite.main)
     assert refused.returncode == 1 and "error: Model not found: nobody" in refused.stderr and "model_not_found" in refused.stderr
     with Fake(lambda request, n: None) as fake:
-        silent = python("-m", "mms_client", "ping", "--endpoint", f"127.0.0.1:{fake.port}", "--timeout", "0.2")
+        silent = python("-m", "mms_client", "ping", "--endpoint", f"127.0.0.1:{fake.port}", "--timeout", "2")
     assert silent.returncode == 1 and "no_reply" in silent.stderr
     for args in (["ping", "--endpoint", "nonsense"], ["ping", "--timeout", "0"], ["nonsense"], []):
         assert python("-m", "mms_client", *args).returncode == 2, args

@@ -21,7 +21,7 @@ from mms_client import (
 )
 
 FINE = {"status": "success"}
-SHORT_S = 0.25  # for requests that are meant to run out of time
+SHORT_S = 0.5  # for requests that are meant to run out of time
 
 
 def free_port() -> int:

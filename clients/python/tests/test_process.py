@@ -75,7 +75,7 @@ def test_a_restart_of_the_real_server(server):
 def test_a_server_that_stands_still_is_noticed(server):
     import signal
 
-    with Client(port=server.port, heartbeat=0.1) as client:
+    with Client(port=server.port, timeout=PATIENCE_S, connect_timeout=PATIENCE_S, heartbeat=0.25) as client:
         client.ping()
         server.process.send_signal(signal.SIGSTOP)
         try:

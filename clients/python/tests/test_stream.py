@@ -14,7 +14,7 @@ from mms_client import AsyncClient, Client, ConnectionFailed, ConnectionLost, In
 from mms_client.sse import Answer, Body, Events
 
 HELLO = [{"role": "user", "content": "Hello!"}]
-SHORT_S = 0.25
+SHORT_S = 0.5
 
 
 def collect(settings: dict, ask):

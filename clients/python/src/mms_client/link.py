@@ -52,7 +52,8 @@ class Link:
         try:
             self.socket.linger = 0
             self.socket.immediate = 1  # nothing is queued for a server that is not there
-            self.socket.ipv6 = 1
+            # With it, libzmq looks up names as IPv6 only, and `localhost` would miss a server on 127.0.0.1.
+            self.socket.ipv6 = "[" in endpoint
             self.socket.reconnect_ivl = RECONNECT_FIRST_MS
             self.socket.reconnect_ivl_max = RECONNECT_LAST_MS
             if heartbeat > 0:
