@@ -2,20 +2,39 @@
 //!
 //! ggml's threads meet after every operation and wait for each other by spinning. When another process takes a core away from one
 //! of them, the others burn their cores until it is back, hundreds of times for each token: two threads on two busy cores were
-//! measured at 2 tokens/s where one thread made 23. The kernel counts how often it takes the processor away from us, so a step
-//! that is crowded out is visible; then half the threads go on, and the others are tried again after a growing pause.
+//! measured at 2 tokens/s where one thread made 23. The kernel counts how often it takes the processor away from us, and threads that
+//! spin are missing no time but what is taken from them, so a step that is crowded out is visible; then half the threads go on, and
+//! the others are tried again after a growing pause.
+//!
+//! Both must be seen. Being interrupted often is not enough: the server and its clients wake up for each token, on the model's cores, and
+//! take hardly any time. Nor is missing time: threads that wait for a GPU use none.
 
 use std::time::Duration;
 
-/// Preemptions of one thread in one second above which the cores count as crowded: two runnable threads on one core preempt each
+/// Preemptions of one thread in one second below which the cores are not crowded: two runnable threads on one core preempt each
 /// other more than 100 times a second, an idle machine a few times.
 const CROWDED: f64 = 40.0;
-/// Time over which preemptions are counted.
+/// The share of the threads' time that must be missing besides. One other process that computes takes a third of two cores.
+const MISSING: f64 = 0.2;
+/// Time over which both are counted.
 const WINDOW: Duration = Duration::from_millis(150);
+/// Windows in a row that must be crowded: anything may happen in one.
+const IN_A_ROW: u32 = 2;
 /// A pause between steps that is more than sampling and sending.
 const IDLE: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the kernel has counted so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ProcessorTime {
+    /// How often it took the processor away from a thread of this process that wanted to go on.
+    pub(crate) preemptions: u64,
+    /// Time of all threads.
+    pub(crate) process: Duration,
+    /// Time of the thread that computes the steps, with the help of others.
+    pub(crate) thread: Duration,
+}
 
 /// The number of threads in use and how it came to that.
 #[derive(Debug)]
@@ -23,6 +42,9 @@ pub(crate) struct Crowd {
     most: u32,
     threads: u32,
     window: Option<Window>,
+    step: (Duration, ProcessorTime),
+    /// Windows in a row that were crowded.
+    crowded: u32,
     changed: Duration,
     pause: Duration,
 }
@@ -32,37 +54,65 @@ struct Window {
     began: Duration,
     last: Duration,
     preemptions: u64,
+    /// Of its steps: what the clock says, what all threads used, what the one thread used.
+    steps: Duration,
+    process: Duration,
+    thread: Duration,
+}
+
+impl Window {
+    fn new(now: Duration, used: ProcessorTime) -> Self {
+        let none = Duration::ZERO;
+        Self { began: now, last: now, preemptions: used.preemptions, steps: none, process: none, thread: none }
+    }
+
+    /// The share of the time of `threads` that is missing. With fewer than there are, the others still spin for a while, which the one
+    /// thread's own time is free of; that one in turn knows nothing of the others.
+    fn missing(&self, threads: u32) -> f64 {
+        let steps = self.steps.as_secs_f64().max(1e-9);
+        let of_all = 1.0 - self.process.as_secs_f64() / steps / f64::from(threads);
+        let of_one = 1.0 - self.thread.as_secs_f64() / steps;
+        of_all.max(of_one)
+    }
 }
 
 impl Crowd {
     /// Begins with all threads.
     pub(crate) fn new(most: u32) -> Self {
         let most = most.max(1);
-        Self { most, threads: most, window: None, changed: Duration::ZERO, pause: FIRST_PAUSE }
+        let step = (Duration::ZERO, ProcessorTime::default());
+        Self { most, threads: most, window: None, step, crowded: 0, changed: Duration::ZERO, pause: FIRST_PAUSE }
     }
 
-    /// Takes note of a step that begins at `now` (on any clock) with `preemptions` of this process so far.
-    pub(crate) fn step_begins(&mut self, now: Duration, preemptions: u64) {
+    /// Takes note of a step that begins at `now` (on any clock).
+    pub(crate) fn step_begins(&mut self, now: Duration, used: ProcessorTime) {
         // Preemptions while idle say nothing about steps.
         if self.window.is_none_or(|window| now.saturating_sub(window.last) > IDLE) {
-            self.window = Some(Window { began: now, last: now, preemptions });
+            self.window = Some(Window::new(now, used));
         }
+        self.step = (now, used);
     }
 
     /// Takes note of its end. `Some`: use this many threads from now on.
-    pub(crate) fn step_ended(&mut self, now: Duration, preemptions: u64) -> Option<u32> {
-        let window = self.window?;
+    pub(crate) fn step_ended(&mut self, now: Duration, used: ProcessorTime) -> Option<u32> {
+        let mut window = self.window?;
         if self.most == 1 {
             return None;
         }
+        let (began, before) = self.step;
+        window.steps += now.saturating_sub(began);
+        window.process += used.process.saturating_sub(before.process);
+        window.thread += used.thread.saturating_sub(before.thread);
         let took = now.saturating_sub(window.began);
         if took < WINDOW {
             self.window = Some(Window { last: now, ..window });
             return None;
         }
-        self.window = Some(Window { began: now, last: now, preemptions });
-        let happened = preemptions.saturating_sub(window.preemptions) as f64;
-        let crowded = happened / took.as_secs_f64() / f64::from(self.threads) > CROWDED;
+        self.window = Some(Window::new(now, used));
+        let happened = used.preemptions.saturating_sub(window.preemptions) as f64;
+        let interrupted = happened / took.as_secs_f64() / f64::from(self.threads) > CROWDED;
+        self.crowded = if interrupted && window.missing(self.threads) > MISSING { self.crowded + 1 } else { 0 };
+        let crowded = self.crowded >= IN_A_ROW;
         let calm_for = now.saturating_sub(self.changed);
         let threads = if crowded {
             if self.threads < self.most {
@@ -70,7 +120,7 @@ impl Crowd {
                 self.changed = now;
             }
             (self.threads / 2).max(1)
-        } else if calm_for >= self.pause {
+        } else if self.crowded == 0 && calm_for >= self.pause {
             (self.threads * 2).min(self.most)
         } else {
             self.threads
@@ -85,6 +135,7 @@ impl Crowd {
         }
         self.threads = threads;
         self.changed = now;
+        self.crowded = 0;
         Some(threads)
     }
 }
@@ -95,27 +146,33 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Crowd;
+    use super::{Crowd, ProcessorTime};
 
-    /// Steps of 10 ms for `seconds`, with this many preemptions a second; the number of threads at the end.
+    /// Steps of 10 ms; the number of threads at the end.
     struct Machine {
         crowd: Crowd,
         now: Duration,
         preemptions: f64,
+        used: ProcessorTime,
         threads: u32,
     }
 
     impl Machine {
         fn new(threads: u32) -> Self {
-            Self { crowd: Crowd::new(threads), now: Duration::ZERO, preemptions: 0.0, threads }
+            let used = ProcessorTime::default();
+            Self { crowd: Crowd::new(threads), now: Duration::ZERO, preemptions: 0.0, used, threads }
         }
 
-        fn run(&mut self, seconds: f64, per_second: f64) -> u32 {
+        /// So many seconds with this many preemptions a second, which take this share of each thread's time.
+        fn run(&mut self, seconds: f64, per_second: f64, missing: f64) -> u32 {
             for _ in 0..(seconds * 100.0) as usize {
-                self.crowd.step_begins(self.now, self.preemptions as u64);
+                self.crowd.step_begins(self.now, self.used);
                 self.now += Duration::from_millis(10);
                 self.preemptions += per_second / 100.0;
-                if let Some(threads) = self.crowd.step_ended(self.now, self.preemptions as u64) {
+                self.used.preemptions = self.preemptions as u64;
+                self.used.thread += Duration::from_millis(10).mul_f64(1.0 - missing);
+                self.used.process += Duration::from_millis(10).mul_f64((1.0 - missing) * f64::from(self.threads));
+                if let Some(threads) = self.crowd.step_ended(self.now, self.used) {
                     self.threads = threads;
                 }
             }
@@ -126,38 +183,46 @@ mod tests {
     #[test]
     fn threads_follow_the_crowd() {
         let mut machine = Machine::new(4);
-        assert_eq!(machine.run(10.0, 8.0), 4);
-        assert_eq!(machine.run(1.0, 900.0), 1);
-        assert_eq!(machine.run(30.0, 150.0), 1);
-        assert_eq!(machine.run(30.0, 2.0), 4);
+        assert_eq!(machine.run(10.0, 8.0, 0.0), 4);
+        assert_eq!(machine.run(1.0, 900.0, 0.3), 1);
+        assert_eq!(machine.run(30.0, 150.0, 0.3), 1);
+        assert_eq!(machine.run(30.0, 2.0, 0.0), 4);
         let mut single = Machine::new(1);
-        assert_eq!(single.run(10.0, 900.0), 1);
+        assert_eq!(single.run(10.0, 900.0, 0.5), 1);
+    }
+
+    #[test]
+    fn many_short_interruptions_are_no_crowd_and_waiting_for_a_gpu_is_none() {
+        assert_eq!(Machine::new(2).run(10.0, 400.0, 0.04), 2);
+        assert_eq!(Machine::new(2).run(10.0, 5.0, 0.8), 2);
     }
 
     #[test]
     fn what_happens_while_idle_does_not_count() {
         let mut machine = Machine::new(2);
-        machine.run(1.0, 0.0);
+        machine.run(1.0, 0.0, 0.0);
         machine.now += Duration::from_secs(60);
         machine.preemptions += 1e6;
-        assert_eq!(machine.run(1.0, 0.0), 2);
+        assert_eq!(machine.run(1.0, 0.0, 0.0), 2);
     }
 
     proptest! {
         #[test]
         fn never_none_and_never_too_many(
             most in 1_u32..64,
-            steps in proptest::collection::vec((0_u64..7000, 0_u64..3000), 0..200),
+            steps in proptest::collection::vec((0_u64..7000, 0_u64..3000, 0_u64..7000), 0..200),
         ) {
             let mut crowd = Crowd::new(most);
-            let (mut now, mut preemptions) = (Duration::ZERO, 0);
-            for (milliseconds, more) in steps {
+            let (mut now, mut used) = (Duration::ZERO, ProcessorTime::default());
+            for (milliseconds, more, busy) in steps {
                 if milliseconds % 3 > 0 {
-                    crowd.step_begins(now, preemptions);
+                    crowd.step_begins(now, used);
                 }
                 now += Duration::from_millis(milliseconds);
-                preemptions += more;
-                if let Some(threads) = crowd.step_ended(now, preemptions) {
+                used.preemptions += more;
+                used.process += Duration::from_millis(busy);
+                used.thread += Duration::from_millis(busy / 2);
+                if let Some(threads) = crowd.step_ended(now, used) {
                     prop_assert!(threads >= 1 && threads <= most);
                 }
             }

@@ -76,6 +76,8 @@ struct Scratch {
     candidates: Candidates,
     piece: Vec<u8>,
     events: Vec<Event>,
+    /// What the host is told when the step is over.
+    said: Vec<ToHost>,
 }
 
 /// The host sent something that has no place here.
@@ -94,6 +96,7 @@ impl Engine {
             candidates: Candidates::new(),
             piece: Vec::with_capacity(256),
             events: Vec::new(),
+            said: Vec::new(),
         };
         let shifts = overflow::shifts(&loaded, memory_is_partial);
         let speculation = if memory_is_partial { loaded.settings.speculation } else { Speculation::Off };
@@ -206,8 +209,14 @@ impl Engine {
         }
     }
 
-    fn fail(&self, id: RequestId, failure: GenerateFailure) {
-        self.outbox.send(ToHost::Failed { id, failure });
+    fn fail(&mut self, id: RequestId, failure: GenerateFailure) {
+        self.scratch.said.push(ToHost::Failed { id, failure });
+        self.send();
+    }
+
+    /// Sends what was said in a step.
+    fn send(&mut self) {
+        self.outbox.send_all(std::mem::take(&mut self.scratch.said));
     }
 
     /// Makes `slot` hold exactly the first `length` tokens of what it holds, or nothing if the model cannot do that.

@@ -10,6 +10,8 @@ use std::thread;
 use std::time::Instant;
 
 use mms_protocol::worker::{EXIT_PROTOCOL, MAX_FRAME_BYTES, ToHost, ToWorker};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::prompts::Prepared;
 use crate::sys::exit_now;
@@ -38,7 +40,7 @@ pub(crate) struct Inbox {
 pub(crate) struct Outbox(SyncSender<Outgoing>);
 
 enum Outgoing {
-    Message(ToHost),
+    Messages(Vec<ToHost>),
     /// Answered when everything before it has been written.
     Flush(Sender<()>),
 }
@@ -46,7 +48,12 @@ enum Outgoing {
 impl Outbox {
     /// Never fails: without a host the process ends.
     pub(crate) fn send(&self, message: ToHost) {
-        if self.0.send(Outgoing::Message(message)).is_err() {
+        self.send_all(vec![message]);
+    }
+
+    /// The same of several: both processes wake up once.
+    pub(crate) fn send_all(&self, messages: Vec<ToHost>) {
+        if !messages.is_empty() && self.0.send(Outgoing::Messages(messages)).is_err() {
             exit_now(0);
         }
     }
@@ -74,6 +81,9 @@ pub(crate) fn start(socket: UnixStream) -> io::Result<(Outbox, Inbox)> {
 fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>) {
     let mut buffer = Vec::new();
     loop {
+        // Linux wakes a reader of a Unix socket whenever the other side has read, too, and each wake takes a core from the model's
+        // threads. Whoever polls is woken only by what there is to read.
+        wait_for_bytes(&socket);
         match read_frame(&mut socket, &mut buffer) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => refuse(&error),
@@ -93,6 +103,11 @@ fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>) {
         // One large prompt must not keep its memory forever.
         buffer.shrink_to(1 << 20);
     }
+}
+
+/// What is wrong with the socket shows when it is read.
+fn wait_for_bytes(socket: &UnixStream) {
+    while let Err(Errno::INTR) = poll(&mut [PollFd::new(socket, PollFlags::IN)], None) {}
 }
 
 /// Reads one frame's body into `buffer`. The length is checked before any memory is taken.
@@ -120,7 +135,7 @@ fn write_all(mut socket: UnixStream, to_write: &Receiver<Outgoing>) {
         let mut flushed = Vec::new();
         for outgoing in std::iter::once(first).chain(to_write.try_iter().take(256)) {
             match outgoing {
-                Outgoing::Message(message) => push_frame(&message, &mut buffer),
+                Outgoing::Messages(messages) => messages.iter().for_each(|message| push_frame(message, &mut buffer)),
                 Outgoing::Flush(done) => flushed.push(done),
             }
         }

@@ -11,7 +11,7 @@ use crate::output::Event;
 use crate::plan::{Need, Share, plan};
 use crate::sampling::ChooseError;
 use crate::slot::{Work, count};
-use crate::sys::{DecodeError, preemptions};
+use crate::sys::{DecodeError, processor_time};
 
 impl Engine {
     /// Computes one step for all slots that work; there must be one.
@@ -24,7 +24,7 @@ impl Engine {
         self.plan();
         let shares = std::mem::take(&mut self.scratch.shares);
         let began = Instant::now();
-        self.crowd.step_begins(self.began.elapsed(), preemptions());
+        self.crowd.step_begins(self.began.elapsed(), processor_time());
         match self.decode() {
             Ok(()) => {
                 self.steps += 1;
@@ -51,6 +51,7 @@ impl Engine {
             }
         }
         self.scratch.shares = shares;
+        self.send();
     }
 
     fn plan(&mut self) {
@@ -91,7 +92,7 @@ impl Engine {
         if prefill == 0 {
             self.gauge.record(shares.len(), self.scratch.batch.len() - shares.len(), took);
         }
-        if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), preemptions()) {
+        if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), processor_time()) {
             tracing::debug!(threads, "threads follow the load of the machine");
             self.loaded.context.use_threads(threads);
         }
@@ -143,14 +144,15 @@ impl Engine {
         }
         let tokens = count(job.generated);
         for event in scratch.events.drain(..) {
-            self.outbox.send(match event {
+            scratch.said.push(match event {
                 Event::Text { text, logprobs } => ToHost::Text { id: job.id, text, tokens, logprobs },
             });
         }
         match finish {
             None => self.slots[slot].work = Work::Decoding { job, next: token },
             Some(reason) => {
-                self.outbox.send(ToHost::Finished { id: job.id, reason, usage: job.usage(), timings: job.timings(now) })
+                let (usage, timings) = (job.usage(), job.timings(now));
+                scratch.said.push(ToHost::Finished { id: job.id, reason, usage, timings });
             }
         }
     }

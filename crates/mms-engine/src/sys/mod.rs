@@ -9,4 +9,4 @@ mod process;
 pub(crate) use adapter::Adapter;
 pub(crate) use context::{Batch, Context, ContextOptions, DecodeError, continues_text};
 pub(crate) use log::{LogLevel, route_last_words, route_log, system_info};
-pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, preemptions};
+pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, processor_time};

@@ -6,8 +6,12 @@
 
 use std::os::unix::process::parent_id;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::crowd::ProcessorTime;
 
 static PARENT: AtomicU32 = AtomicU32::new(0);
 
@@ -37,15 +41,23 @@ pub(crate) fn ignore_terminal_signals() {
     }
 }
 
-/// How often the kernel has taken the processor away from a thread of this process that wanted to go on.
-pub(crate) fn preemptions() -> u64 {
+/// What the kernel counts about the processor time of this process so far.
+pub(crate) fn processor_time() -> ProcessorTime {
     // SAFETY: all-zero is a valid `rusage`, and getrusage writes only to it.
-    let usage = unsafe {
+    let process = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
         usage
     };
-    u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+    ProcessorTime {
+        preemptions: u64::try_from(process.ru_nivcsw).unwrap_or(0),
+        process: clock(ClockId::ProcessCPUTime),
+        thread: clock(ClockId::ThreadCPUTime),
+    }
+}
+
+fn clock(id: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(id)).unwrap_or_default()
 }
 
 extern "C" fn on_parent_death(_signal: libc::c_int) {
