@@ -1,5 +1,7 @@
 """The `openai` package, as anybody uses it."""
 
+import json
+
 import openai
 import pytest
 
@@ -164,6 +166,10 @@ def test_completions_of_several_prompts(client):
         ({"functions": [{"name": "f", "parameters": {}}]}, "functions"),
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "string"}}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"properties": {"x": {"type": "wish"}}}}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}], "response_format": {"type": "json_object"}}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}], "tool_choice": {"type": "function", "function": {"name": "b"}}}, "tool_choice"),
         ({"logit_bias": {"4000000000": 1}}, "logit_bias"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content[0]"),
     ],
@@ -187,3 +193,111 @@ def test_one_model_by_its_id(client):
     assert client.models.retrieve("mms-demo").id == "mms-demo"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("some/folder/no-such")
+
+
+LOOK = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks somewhere.",
+        "parameters": {
+            "type": "object",
+            "properties": {"at": {"enum": ["sky", "sea"]}, "times": {"type": "integer", "minimum": 1, "maximum": 9}},
+            "required": ["at", "times"],
+        },
+        "strict": True,
+    },
+}
+STOP = {"type": "function", "function": {"name": "stop", "parameters": {"type": "object", "properties": {}}}}
+TOOLS = {"model": "mms-demo", "messages": HELLO, "tools": [LOOK, STOP], "max_tokens": 400}
+
+
+def check_call(call):
+    assert call.type == "function" and call.id
+    arguments = json.loads(call.function.arguments)
+    if call.function.name == "look":
+        assert arguments["at"] in ("sky", "sea") and 1 <= arguments["times"] <= 9
+    else:
+        assert call.function.name == "stop" and arguments == {}
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_a_tool_that_must_be_called(client, temperature):
+    reply = client.chat.completions.create(**TOOLS, temperature=temperature, tool_choice="required", parallel_tool_calls=False)
+    choice = reply.choices[0]
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None
+    assert len(choice.message.tool_calls) == 1
+    check_call(choice.message.tool_calls[0])
+    assert reply.usage.completion_tokens > 5
+
+
+def test_a_tool_by_name_in_several_choices(client):
+    named = {"type": "function", "function": {"name": "look"}}
+    reply = client.chat.completions.create(**TOOLS, tool_choice=named, n=3, temperature=1.5, logprobs=True)
+    calls = [call for choice in reply.choices for call in choice.message.tool_calls]
+    assert [call.function.name for call in calls] == ["look"] * 3
+    assert len({call.id for call in calls}) == 3
+    assert not any(choice.logprobs.content for choice in reply.choices)
+    for call in calls:
+        check_call(call)
+
+
+def test_several_calls_in_one_answer(client):
+    answers = [client.chat.completions.create(**TOOLS, tool_choice="required", temperature=1.5, seed=seed) for seed in range(4)]
+    calls = [answer.choices[0].message.tool_calls for answer in answers]
+    assert all(calls) and max(map(len, calls)) <= 32
+    for call in (call for several in calls for call in several):
+        check_call(call)
+
+
+def test_a_model_that_may_call_may_also_answer(client):
+    reply = client.chat.completions.create(**{**TOOLS, "max_tokens": 24}, temperature=0)
+    choice = reply.choices[0]
+    assert choice.message.tool_calls is None and choice.message.content
+    assert choice.finish_reason in ("stop", "length")
+    none = client.chat.completions.create(**{**TOOLS, "max_tokens": 24}, temperature=0, tool_choice="none").choices[0]
+    without = client.chat.completions.create(model="mms-demo", messages=HELLO, max_tokens=24, temperature=0).choices[0]
+    assert none.message.content == without.message.content
+
+
+def test_streamed_calls_put_together_as_clients_do(client):
+    settings = {**TOOLS, "tool_choice": "required", "temperature": 1.5, "seed": 3}
+    whole = client.chat.completions.create(**settings).choices[0].message
+    chunks = list(client.chat.completions.create(**settings, stream=True))
+    calls = {}
+    for delta in (chunk.choices[0].delta for chunk in chunks):
+        assert not delta.content
+        for part in delta.tool_calls or []:
+            call = calls.setdefault(part.index, {"id": part.id, "name": "", "arguments": ""})
+            call["name"] += part.function.name or ""
+            call["arguments"] += part.function.arguments or ""
+    assert sorted(calls) == list(range(len(whole.tool_calls)))
+    assert [(call["name"], call["arguments"]) for call in calls.values()] == [
+        (call.function.name, call.function.arguments) for call in whole.tool_calls
+    ]
+    assert len({call["id"] for call in calls.values()}) == len(calls)
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+    with client.chat.completions.stream(**settings) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert [call.function.arguments for call in final.message.tool_calls] == [call.function.arguments for call in whole.tool_calls]
+
+
+def test_the_result_of_a_tool_is_answered(client):
+    named = {"type": "function", "function": {"name": "look"}}
+    first = client.chat.completions.create(**TOOLS, tool_choice=named, temperature=0)
+    message = first.choices[0].message
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "There is a boat."}
+    talk = [*HELLO, message.model_dump(exclude_none=True), result]
+    second = client.chat.completions.create(**{**TOOLS, "messages": talk, "max_tokens": 24}, temperature=0)
+    assert second.choices[0].message.content
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens
+    # Also after the tools are offered no longer.
+    third = client.chat.completions.create(model="mms-demo", messages=talk, max_tokens=24, temperature=0)
+    assert third.choices[0].message.content
+
+
+def test_a_call_that_is_cut_off_is_not_passed_off_as_one(client):
+    named = {"type": "function", "function": {"name": "look"}}
+    choice = client.chat.completions.create(**{**TOOLS, "max_tokens": 10}, tool_choice=named).choices[0]
+    assert choice.finish_reason == "length" and choice.message.tool_calls is None
+    assert choice.message.content.strip().startswith("<tool_call>")

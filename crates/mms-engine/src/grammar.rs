@@ -22,8 +22,12 @@ pub(crate) enum Expr {
     Text(String),
     /// One character of these ranges.
     Class(Vec<(char, char)>),
+    /// One byte of these ranges, which need not be part of a character. Never 0xff: it marks tokens.
+    Byte(Vec<(u8, u8)>),
     /// One token, whatever its text is.
     Token(LlamaToken),
+    /// One token without a text, of those that do not end an answer.
+    Textless,
     /// One after the other.
     Sequence(Vec<Expr>),
     /// One of them.
@@ -91,6 +95,8 @@ pub(crate) struct Grammar {
     root: u32,
     /// Tokens that it names.
     tokens: Vec<LlamaToken>,
+    /// Somewhere in it a token without a text may come.
+    textless: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +117,9 @@ const MOST_ELEMENTS: usize = 400_000;
 /// Begins the bytes that stand for a token as such; no text contains it.
 const TOKEN_MARK: u8 = 0xff;
 
+/// How any token without a text is seen by a grammar. No vocabulary has that many tokens.
+const TEXTLESS: [u8; 4] = [TOKEN_MARK; 4];
+
 /// How a token that a grammar names is seen by it.
 fn token_bytes(token: LlamaToken) -> [u8; 4] {
     let [_, a, b, c] = token.0.to_be_bytes();
@@ -130,11 +139,18 @@ impl Rules {
         id
     }
 
-    /// A rule without a name that anybody could know.
-    pub(crate) fn add(&mut self, body: Expr) -> Expr {
+    /// A rule without a name that anybody could know, to be defined.
+    pub(crate) fn fresh(&mut self) -> RuleId {
         let id = RuleId(self.bodies.len());
         self.names.push(String::new());
-        self.bodies.push(Some(body));
+        self.bodies.push(None);
+        id
+    }
+
+    /// The same with its body.
+    pub(crate) fn add(&mut self, body: Expr) -> Expr {
+        let id = self.fresh();
+        self.define(id, body);
         Expr::Rule(id)
     }
 
@@ -157,16 +173,17 @@ impl Rules {
             alternatives: vec![Vec::new(); self.bodies.len()],
             names: self.names.clone(),
             tokens: Vec::new(),
+            textless: false,
         };
         for (index, body) in self.bodies.iter().enumerate() {
             let Some(body) = body else { return Err(GrammarError::Undefined(self.names[index].clone())) };
             compiler.rule(index, body)?;
         }
         compiler.check_left_recursion()?;
-        let Compiler { elements, sets, alternatives, mut tokens, .. } = compiler;
+        let Compiler { elements, sets, alternatives, mut tokens, textless, .. } = compiler;
         tokens.sort_unstable();
         tokens.dedup();
-        let grammar = Grammar { elements, sets, alternatives, root: index(root.0), tokens };
+        let grammar = Grammar { elements, sets, alternatives, root: index(root.0), tokens, textless };
         Ok(grammar)
     }
 }
@@ -181,6 +198,7 @@ struct Compiler {
     /// Of the rule that each rule belongs to.
     names: Vec<String>,
     tokens: Vec<LlamaToken>,
+    textless: bool,
 }
 
 impl Compiler {
@@ -215,18 +233,19 @@ impl Compiler {
 
     fn sequence(&mut self, rule: usize, expr: &Expr, out: &mut Vec<Element>) -> Result<(), GrammarError> {
         match expr {
-            Expr::Text(text) => {
-                for byte in text.bytes() {
-                    let set = self.set(single(byte));
-                    out.push(Element::Byte(set));
-                }
+            Expr::Text(text) => self.bytes(text.as_bytes(), out),
+            Expr::Byte(ranges) => {
+                let mut bytes = [0; 4];
+                ranges.iter().for_each(|&(from, to)| (from..=to).for_each(|byte| insert(&mut bytes, byte)));
+                out.push(Element::Byte(self.set(bytes)));
             }
             Expr::Token(token) => {
                 self.tokens.push(*token);
-                for byte in token_bytes(*token) {
-                    let set = self.set(single(byte));
-                    out.push(Element::Byte(set));
-                }
+                self.bytes(&token_bytes(*token), out);
+            }
+            Expr::Textless => {
+                self.textless = true;
+                self.bytes(&TEXTLESS, out);
             }
             Expr::Class(ranges) => {
                 let element = self.class(rule, ranges)?;
@@ -246,6 +265,12 @@ impl Compiler {
             Expr::Rule(id) => out.push(Element::Rule(index(id.0))),
         }
         self.check_size(out.len())
+    }
+
+    fn bytes(&mut self, bytes: &[u8], out: &mut Vec<Element>) {
+        for &byte in bytes {
+            out.push(Element::Byte(self.set(single(byte))));
+        }
     }
 
     /// `x{2,4}` is `x x rest2`, with `rest2 ::= x rest1 |` and `rest1 ::= x |`; without an end it is `rest ::= x rest |`.

@@ -2,6 +2,7 @@
 //! its standard input (see [`mms_protocol::worker`]) and ends when that socket does.
 
 mod beat;
+mod chat;
 mod clock;
 mod constraint;
 mod crowd;
@@ -28,6 +29,7 @@ mod speculate;
 mod sys;
 mod template;
 mod text;
+mod tools;
 mod wire;
 
 use std::process::ExitCode;

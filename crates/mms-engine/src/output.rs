@@ -3,31 +3,38 @@
 //!
 //! A token counts as part of the text when any character of it is: of one that a stop string cuts in two, the log probability is
 //! sent; of one behind the cut it is not. What has no text of its own (a control token, the beginning of a character that is never
-//! completed) goes out with the next text, or at the end with an empty one.
+//! completed) goes out with the next text, or at the end with an empty one. Tokens of calls of tools have none that is sent; stop
+//! strings are not looked for in calls.
 
 use std::collections::VecDeque;
 
 use mms_protocol::generate::Logprob;
 
 use crate::text::{Stops, Utf8};
+use crate::tools::{Piece, Recognizer};
 
 /// Something that leaves.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
     /// Text with the log probabilities of its tokens. The text is empty only when there are log probabilities to deliver.
     Text { text: String, logprobs: Vec<Logprob> },
+    /// A call of a tool, whole.
+    Call { name: String, arguments: String },
 }
 
 /// One answer.
 #[derive(Debug)]
 pub(crate) struct Output {
     utf8: Utf8,
+    /// Calls of tools are looked for.
+    recognizer: Option<Recognizer>,
+    calls: usize,
     stops: Stops,
     stopped: bool,
     waiting: VecDeque<Waiting>,
     /// Bytes of text that tokens have become.
     decoded: usize,
-    /// Of them, those that have left.
+    /// Of them, those that have left, or were taken by calls.
     left: usize,
 }
 
@@ -43,9 +50,11 @@ struct Waiting {
 }
 
 impl Output {
-    pub(crate) fn new(stops: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(stops: impl IntoIterator<Item = String>, recognizer: Option<Recognizer>) -> Self {
         Self {
             utf8: Utf8::default(),
+            recognizer,
+            calls: 0,
             stops: Stops::new(stops),
             stopped: false,
             waiting: VecDeque::new(),
@@ -63,14 +72,24 @@ impl Output {
         if let Some(logprob) = logprob {
             self.waiting.push_back(Waiting { logprob, start, end: self.decoded, is_split: self.utf8.is_amid() });
         }
-        let mut out = String::new();
-        self.stopped = self.stops.push(&text, &mut out);
-        self.leave(out, events);
+        match &mut self.recognizer {
+            None => self.say(&text, events),
+            Some(recognizer) => {
+                let mut pieces = Vec::new();
+                recognizer.push(&text, &mut pieces);
+                self.take_all(pieces, events);
+            }
+        }
         self.stopped
     }
 
     /// No more tokens: everything leaves that has not been cut off.
     pub(crate) fn finish(&mut self, events: &mut Vec<Event>) {
+        if let Some(recognizer) = self.recognizer.as_mut().filter(|_| !self.stopped) {
+            let mut pieces = Vec::new();
+            recognizer.finish(&mut pieces);
+            self.take_all(pieces, events);
+        }
         let mut text = String::new();
         if !self.stopped {
             self.stops.finish(&mut text);
@@ -84,6 +103,31 @@ impl Output {
         }
     }
 
+    /// Tools have been called.
+    pub(crate) fn has_called(&self) -> bool {
+        self.calls > 0
+    }
+
+    fn take_all(&mut self, pieces: Vec<Piece>, events: &mut Vec<Event>) {
+        for piece in pieces {
+            match piece {
+                _ if self.stopped => return,
+                Piece::Text(text) => self.say(&text, events),
+                Piece::Taken(bytes) => self.take(bytes, events),
+                Piece::Call { name, arguments } => {
+                    self.calls += 1;
+                    events.push(Event::Call { name, arguments });
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str, events: &mut Vec<Event>) {
+        let mut out = String::new();
+        self.stopped = self.stops.push(text, &mut out);
+        self.leave(out, events);
+    }
+
     fn leave(&mut self, text: String, events: &mut Vec<Event>) {
         if text.is_empty() {
             return;
@@ -94,6 +138,21 @@ impl Output {
         let out = self.waiting.iter().take_while(|waiting| is_out(waiting)).count();
         let logprobs = self.waiting.drain(..out).map(|waiting| waiting.logprob).collect();
         events.push(Event::Text { text, logprobs });
+    }
+
+    /// The next `bytes` are no text: what comes before them has ended, and tokens that are no part of it have no log probability.
+    fn take(&mut self, bytes: usize, events: &mut Vec<Event>) {
+        let mut text = String::new();
+        self.stops.finish(&mut text);
+        let begin = self.left + text.len();
+        let out = self.waiting.iter().take_while(|waiting| waiting.start < begin).count();
+        let logprobs: Vec<Logprob> = self.waiting.drain(..out).map(|waiting| waiting.logprob).collect();
+        if !text.is_empty() || !logprobs.is_empty() {
+            events.push(Event::Text { text, logprobs });
+        }
+        self.left = begin + bytes;
+        let taken = self.waiting.iter().take_while(|waiting| waiting.end <= self.left).count();
+        self.waiting.drain(..taken);
     }
 }
 
@@ -111,7 +170,7 @@ mod tests {
 
     /// Each message's text with the tokens that came along.
     fn run(stops: &[&str], tokens: &[&[u8]]) -> Vec<(String, Vec<Vec<u8>>)> {
-        let mut output = Output::new(stops.iter().map(|stop| (*stop).to_owned()));
+        let mut output = Output::new(stops.iter().map(|stop| (*stop).to_owned()), None);
         let mut events = Vec::new();
         for token in tokens {
             if output.push(token, Some(logprob(token)), &mut events) {
@@ -121,6 +180,7 @@ mod tests {
         output.finish(&mut events);
         let of = |event: Event| match event {
             Event::Text { text, logprobs } => (text, logprobs.into_iter().map(|one| one.chosen.bytes).collect()),
+            Event::Call { name, arguments } => panic!("no tools were offered: {name} {arguments}"),
         };
         events.into_iter().map(of).collect()
     }

@@ -14,33 +14,38 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::{LlamaVocab, VocabType};
-use mms_protocol::generate::{ChatMessage, Prompt, Role};
+use mms_protocol::generate::{ChatMessage, Prompt, Tool};
 use mms_protocol::worker::GenerateFailure;
 
+use crate::chat::{self, Chat, Message};
 use crate::grammar::tokens::Tokens;
 use crate::slot::count;
 use crate::special::{ControlTokens, Part, Replaced};
-use crate::template::{ChatTemplate, PLAIN_STOP, TemplateMessage, render_plain};
+use crate::template::{ChatTemplate, PLAIN_STOP};
+use crate::tools::Syntax;
 
 /// Turns prompts into tokens for one model.
 #[derive(Debug)]
 pub(crate) struct Prompter {
     vocabulary: LlamaVocab<'static>,
     control_tokens: ControlTokens,
-    template: Template,
+    /// A chat gets the message when the template is broken; raw prompts still work.
+    chat: Result<Chat, String>,
     context_length: u32,
     /// Bytes that one token stands for at most; `None`: not known of this kind of vocabulary.
     longest_token: Option<usize>,
     /// Made when the first answer is to be kept in shape.
     token_texts: OnceLock<Arc<Tokens>>,
+    /// Made when the first answer may call tools.
+    call_texts: OnceLock<CallTexts>,
 }
 
-#[derive(Debug)]
-enum Template {
-    Own(Box<ChatTemplate>),
-    Plain,
-    /// Raw prompts still work; a chat gets this message.
-    Broken(String),
+/// The vocabulary for answers in which tools may be called.
+#[derive(Debug, Clone)]
+pub(crate) struct CallTexts {
+    /// Control tokens that calls are written with. They have their text there.
+    pub(crate) shown: Arc<[LlamaToken]>,
+    pub(crate) texts: Arc<Tokens>,
 }
 
 impl Prompter {
@@ -51,34 +56,49 @@ impl Prompter {
             let own = model.chat_template(None).ok()?;
             Some(own.as_c_str().to_string_lossy().into_owned())
         });
-        let template = match source.filter(|source| !source.trim().is_empty()) {
-            None => Template::Plain,
-            Some(source) => {
-                let (bos, eos) = (text_of(&vocabulary, vocabulary.bos()), text_of(&vocabulary, vocabulary.eos()));
-                match ChatTemplate::new(source, bos, eos) {
-                    Ok(template) => Template::Own(Box::new(template)),
-                    Err(message) => {
-                        tracing::warn!(%message, "the chat template cannot be parsed; only raw prompts will work");
-                        Template::Broken(message)
-                    }
-                }
-            }
-        };
-        let control = vocabulary.tokens().filter(|&token| {
-            let attributes = vocabulary.attr(token);
-            attributes.contains(LlamaTokenAttr::Control) || attributes.contains(LlamaTokenAttr::Unknown)
-        });
-        let control_tokens = ControlTokens::new(control.map(|token| text_of(&vocabulary, token)));
+        let (bos, eos) = (text_of(&vocabulary, vocabulary.bos()), text_of(&vocabulary, vocabulary.eos()));
+        let template = source.filter(|source| !source.trim().is_empty());
+        let template = template.map(|source| ChatTemplate::new(source, bos, eos)).transpose();
+        if let Err(message) = &template {
+            tracing::warn!(%message, "the chat template cannot be parsed; only raw prompts will work");
+        }
+        let chat = template.map(Chat::new);
+        let control_tokens = ControlTokens::new(control_tokens(&vocabulary).map(|token| text_of(&vocabulary, token)));
         // Vocabularies spell some bytes with two, so their spelling is at least as long as what it stands for.
         let longest = || vocabulary.tokens().map(|token| text_of(&vocabulary, token).len()).max().unwrap_or(0).max(1);
         let loses_nothing = matches!(vocabulary.vocab_type(), VocabType::BPE | VocabType::SPM);
         let longest_token = loses_nothing.then(longest);
-        Self { vocabulary, control_tokens, template, context_length, longest_token, token_texts: OnceLock::new() }
+        Self {
+            vocabulary,
+            control_tokens,
+            chat,
+            context_length,
+            longest_token,
+            token_texts: OnceLock::new(),
+            call_texts: OnceLock::new(),
+        }
     }
 
     /// The texts of all tokens, as grammars need them.
     pub(crate) fn token_texts(&self) -> Arc<Tokens> {
-        Arc::clone(self.token_texts.get_or_init(|| Arc::new(Tokens::of(&self.vocabulary))))
+        Arc::clone(self.token_texts.get_or_init(|| Arc::new(Tokens::of(&self.vocabulary, &[]))))
+    }
+
+    /// The texts of all tokens with those that calls in this form are written with.
+    pub(crate) fn call_texts(&self, syntax: &Syntax) -> CallTexts {
+        let make = || {
+            let is_shown = |token: &LlamaToken| syntax.mentions(&text_of(&self.vocabulary, *token));
+            let shown: Arc<[LlamaToken]> = control_tokens(&self.vocabulary).filter(is_shown).collect();
+            let texts =
+                if shown.is_empty() { self.token_texts() } else { Arc::new(Tokens::of(&self.vocabulary, &shown)) };
+            CallTexts { shown, texts }
+        };
+        self.call_texts.get_or_init(make).clone()
+    }
+
+    /// How chats are shown to the model.
+    pub(crate) fn chat(&self) -> Result<&Chat, GenerateFailure> {
+        self.chat.as_ref().map_err(|message| GenerateFailure::Template { message: message.clone() })
     }
 
     /// The token that `text` is, if it is a single one.
@@ -101,8 +121,8 @@ impl Prompter {
         }
     }
 
-    /// The tokens of a prompt: at least one, and less than the context holds.
-    pub(crate) fn tokens(&self, prompt: &Prompt) -> Result<Vec<LlamaToken>, GenerateFailure> {
+    /// The tokens of a prompt: at least one, and less than the context holds. A chat is told of `offered`.
+    pub(crate) fn tokens(&self, prompt: &Prompt, offered: &[Tool]) -> Result<Vec<LlamaToken>, GenerateFailure> {
         let mut tokens = Vec::new();
         match prompt {
             Prompt::Raw(text) => {
@@ -116,7 +136,7 @@ impl Prompter {
                 return self.checked(tokens);
             }
             Prompt::Chat(messages) if messages.is_empty() => {}
-            Prompt::Chat(messages) => self.chat_tokens(messages, &mut tokens)?,
+            Prompt::Chat(messages) => self.chat_tokens(messages, offered, &mut tokens)?,
         }
         let bos = self.vocabulary.bos();
         if self.vocabulary.should_add_bos() && bos.0 >= 0 && !tokens.is_empty() && tokens.first() != Some(&bos) {
@@ -158,26 +178,23 @@ impl Prompter {
 
     /// A stop string that belongs to the form of the prompt.
     pub(crate) fn implied_stop(&self, prompt: &Prompt) -> Option<String> {
-        match (prompt, &self.template) {
-            (Prompt::Chat(_), Template::Plain) => Some(PLAIN_STOP.to_owned()),
+        match (prompt, &self.chat) {
+            (Prompt::Chat(_), Ok(chat)) if chat.is_plain() => Some(PLAIN_STOP.to_owned()),
             (Prompt::Chat(_) | Prompt::Raw(_) | Prompt::Tokens(_), _) => None,
         }
     }
 
-    fn chat_tokens(&self, messages: &[ChatMessage], tokens: &mut Vec<LlamaToken>) -> Result<(), GenerateFailure> {
+    fn chat_tokens(
+        &self,
+        messages: &[ChatMessage],
+        offered: &[Tool],
+        tokens: &mut Vec<LlamaToken>,
+    ) -> Result<(), GenerateFailure> {
         let mut replaced = Replaced::default();
-        let contents: Vec<_> =
-            messages.iter().map(|message| self.control_tokens.hide(&message.content, &mut replaced)).collect();
-        let messages: Vec<TemplateMessage<'_>> = messages
-            .iter()
-            .zip(&contents)
-            .map(|(message, content)| TemplateMessage { role: role_name(message.role), content })
-            .collect();
-        let rendered = match &self.template {
-            Template::Own(template) => template.render(&messages),
-            Template::Plain => Ok(render_plain(&messages)),
-            Template::Broken(message) => Err(message.clone()),
-        };
+        let mut hide = |text: &str| self.control_tokens.hide(text, &mut replaced).into_owned();
+        let messages = messages.iter().map(|message| Message::new(message, &mut hide)).collect();
+        let offered: Vec<_> = offered.iter().map(|tool| chat::tool(tool, &mut hide)).collect();
+        let rendered = self.chat()?.render(messages, &offered);
         let rendered = rendered.map_err(|message| GenerateFailure::Template { message })?;
         let parts = replaced.split(&rendered);
         self.check_bytes(parts.iter().map(|part| match *part {
@@ -201,11 +218,10 @@ fn text_of(vocabulary: &LlamaVocab<'_>, token: LlamaToken) -> String {
     vocabulary.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    }
+/// Those that text of strangers must not become.
+fn control_tokens<'a>(vocabulary: &'a LlamaVocab<'static>) -> impl Iterator<Item = LlamaToken> + 'a {
+    vocabulary.tokens().filter(|&token| {
+        let attributes = vocabulary.attr(token);
+        attributes.contains(LlamaTokenAttr::Control) || attributes.contains(LlamaTokenAttr::Unknown)
+    })
 }

@@ -7,12 +7,13 @@ use std::sync::{Arc, Weak};
 use std::thread;
 
 use llama_cpp_2::token::LlamaToken;
-use mms_protocol::generate::{GenerateSpec, Sampling};
+use mms_protocol::generate::{GenerateSpec, Prompt, Sampling, ToolChoice};
 use mms_protocol::worker::GenerateFailure;
 
 use crate::constraint::{self, Guard};
-use crate::prompt::Prompter;
+use crate::prompt::{CallTexts, Prompter};
 use crate::sys::exit_now;
+use crate::tools::{self, Recognizer};
 use crate::wire::Incoming;
 
 /// Some vocabularies are split into words by a regular expression of C++'s library, which recurses with each character. Only what is
@@ -53,6 +54,16 @@ pub(crate) struct Request {
     pub(crate) logprobs: Option<u32>,
     /// What keeps the answer in shape.
     pub(crate) guard: Option<Guard>,
+    /// What tells calls of tools from text, when there are tools.
+    pub(crate) calls: Option<Calls>,
+}
+
+/// See [`Request::calls`].
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) recognizer: Recognizer,
+    /// Control tokens whose texts it must see.
+    pub(crate) shown: Arc<[LlamaToken]>,
 }
 
 impl Prepared {
@@ -95,23 +106,34 @@ fn prepare_all(prompter: &Prompter, inbox: &Receiver<Order>, engine: &Sender<Inc
 }
 
 fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Box<Request>, GenerateFailure> {
-    if spec.tools.is_some() {
-        let message = "this worker does not call tools; ask without them, or describe them in the prompt".to_owned();
-        return Err(GenerateFailure::Unsupported { message });
-    }
     prompter.check_tokens(spec.sampling.logit_bias.iter().map(|&(id, _)| id))?;
-    let tokens = prompter.tokens(&spec.prompt)?;
+    let tools = spec.tools.filter(|tools| tools.choice != ToolChoice::None && !tools.list.is_empty());
+    let tokens = prompter.tokens(&spec.prompt, tools.as_ref().map_or(&[], |tools| &tools.list))?;
     let constraint = |message: String| GenerateFailure::Constraint { message };
-    let guard = match &spec.constraint {
-        None => None,
-        Some(asked) => {
+    let (guard, calls) = match (&spec.constraint, tools) {
+        (None, None) => (None, None),
+        (None, Some(_)) if !matches!(spec.prompt, Prompt::Chat(_)) => {
+            let message = "tools are shown to the model by its chat template; ask with messages".to_owned();
+            return Err(GenerateFailure::Unsupported { message });
+        }
+        (None, Some(tools)) => {
+            let chat = prompter.chat()?;
+            let (syntax, several) = (chat.syntax(), chat.has_several_calls());
+            let CallTexts { shown, texts } = prompter.call_texts(syntax);
+            let grammar = tools::grammar(&tools, syntax, several).map_err(constraint)?;
+            let guard = Guard::new(grammar, texts).map_err(|error| constraint(error.to_string()))?;
+            let recognizer = Recognizer::new(syntax, tools.list.into());
+            (Some(guard), Some(Calls { recognizer, shown }))
+        }
+        (Some(asked), None) => {
             let grammar = constraint::grammar(asked, &|text| prompter.token_named(text)).map_err(constraint)?;
             let guard = Guard::new(grammar, prompter.token_texts()).map_err(|error| constraint(error.to_string()))?;
-            Some(guard)
+            (Some(guard), None)
         }
+        (Some(_), Some(_)) => return Err(constraint("tools and a constraint exclude each other".to_owned())),
     };
     let mut stop = spec.stop;
     stop.extend(prompter.implied_stop(&spec.prompt));
     let GenerateSpec { max_tokens, sampling, logprobs, .. } = spec;
-    Ok(Box::new(Request { tokens, max_tokens, sampling, stop, logprobs, guard }))
+    Ok(Box::new(Request { tokens, max_tokens, sampling, stop, logprobs, guard, calls }))
 }

@@ -25,7 +25,6 @@ pub(crate) enum Rigor {
     /// The schema is refused.
     Refuse,
     /// It is passed over.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the arguments of tools are not enforced yet"))]
     Relax,
 }
 
@@ -113,10 +112,20 @@ impl<'a> Builder<'a> {
 
     /// The texts that fit `document`.
     pub(crate) fn document(&mut self, document: &'a Value) -> Result<Expr, SchemaError> {
+        self.enter(document);
+        self.schema(document, "")
+    }
+
+    /// What follows is about parts of `document`.
+    pub(crate) fn enter(&mut self, document: &'a Value) {
         self.document = document;
         self.references.clear();
         self.documents += 1;
-        self.schema(document, "")
+    }
+
+    /// The texts that fit a part of the document, which stands there at `path`.
+    pub(crate) fn part(&mut self, part: &Value, path: &str) -> Result<Expr, SchemaError> {
+        self.schema(part, path)
     }
 
     fn schema(&mut self, schema: &Value, path: &str) -> Result<Expr, SchemaError> {

@@ -9,6 +9,7 @@
 //!
 //! `cached` is in every state exactly what the KV cache holds for the sequence; it outlives the request, for the next one to build on.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use llama_cpp_2::token::LlamaToken;
@@ -58,6 +59,8 @@ pub(crate) struct Job {
     pub(crate) order: u64,
     pub(crate) chooser: Chooser,
     pub(crate) output: Output,
+    /// Control tokens that the output is to see the text of.
+    pub(crate) shown: Arc<[LlamaToken]>,
     /// Log probabilities are wanted, and of so many of the likeliest tokens.
     pub(crate) logprobs: Option<usize>,
     /// Tokens that may be generated.

@@ -1,21 +1,15 @@
 //! Chat templates: the model's own Jinja source, rendered the way the `transformers` library does (blocks trimmed, Python's string
-//! methods and JSON, `raise_exception`, `strftime_now`, `tools` none). A model without a template gets the plain form of [`render_plain`].
+//! methods and JSON, `raise_exception`, `strftime_now`). A model without a template gets the plain form of [`render_plain`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, Value, context};
+use serde_json::Value as Json;
 
 use crate::clock::strftime;
 use crate::json;
-
-/// A message as a template sees it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TemplateMessage<'a> {
-    pub(crate) role: &'a str,
-    pub(crate) content: &'a str,
-}
 
 /// Bounds the time and memory of one rendering (about one unit for each instruction and each 64 bytes); real templates with a
 /// full context need some thousands.
@@ -50,20 +44,23 @@ impl ChatTemplate {
         Ok(Self { environment, bos, eos })
     }
 
-    /// The prompt up to the place where the model answers; the error is one line for a person.
-    pub(crate) fn render(&self, messages: &[TemplateMessage<'_>]) -> Result<String, String> {
-        let messages: Vec<Value> =
-            messages.iter().map(|message| context! { role => message.role, content => message.content }).collect();
+    /// The prompt up to the place where the model answers; the error is one line for a person. Messages and tools are objects of the
+    /// shape that `transformers` gives to templates.
+    pub(crate) fn render(&self, messages: &[Json], tools: Option<&[Json]>) -> Result<String, String> {
         let variables = context! {
-            messages => messages,
+            messages => Serde(messages),
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            tools => (),
+            tools => Serde(tools),
             documents => (),
         };
         let template = self.environment.get_template("chat").map_err(|error| describe(&error))?;
         template.render(variables).map_err(|error| describe(&error))
+    }
+
+    pub(crate) fn source(&self) -> String {
+        self.environment.get_template("chat").map(|template| template.source().to_owned()).unwrap_or_default()
     }
 }
 
@@ -84,14 +81,16 @@ fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Value
 pub(crate) const PLAIN_STOP: &str = "\nUser:";
 
 /// `Role: text` paragraphs with an empty line between them, and `Assistant:` at the end.
-pub(crate) fn render_plain(messages: &[TemplateMessage<'_>]) -> String {
+pub(crate) fn render_plain(messages: &[Json]) -> String {
+    let text = |message: &Json, key: &str| message.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
     let mut out = String::new();
     for message in messages {
-        let mut letters = message.role.chars();
+        let role = text(message, "role");
+        let mut letters = role.chars();
         out.extend(letters.next().map(|first| first.to_ascii_uppercase()));
         out.push_str(letters.as_str());
         out.push_str(": ");
-        out.push_str(message.content.trim());
+        out.push_str(text(message, "content").trim());
         out.push_str("\n\n");
     }
     out.push_str("Assistant:");
@@ -112,14 +111,17 @@ fn describe(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ChatTemplate, TemplateMessage, render_plain};
+    use serde_json::json;
 
-    const TALK: &[TemplateMessage<'static>] =
-        &[TemplateMessage { role: "system", content: "Be brief." }, TemplateMessage { role: "user", content: " Hi! " }];
+    use super::{ChatTemplate, Json, render_plain};
+
+    fn talk() -> Vec<Json> {
+        vec![json!({"role": "system", "content": "Be brief."}), json!({"role": "user", "content": " Hi! "})]
+    }
 
     fn check(source: &str, expect: Result<&str, &str>) {
         let rendered = ChatTemplate::new(source.to_owned(), "<s>".to_owned(), "</s>".to_owned())
-            .and_then(|template| template.render(TALK));
+            .and_then(|template| template.render(&talk(), None));
         assert_eq!(rendered.as_deref().map_err(String::as_str), expect);
     }
 
@@ -160,16 +162,30 @@ mod tests {
     }
 
     #[test]
+    fn tools_and_calls_in_their_order() {
+        let template = |source: &str| ChatTemplate::new(source.to_owned(), String::new(), String::new()).unwrap();
+        let tools =
+            [json!({"type": "function", "function": {"name": "look", "parameters": {"b": 1, "a": [true, null]}}})];
+        let rendered = template("{% for t in tools %}{{ t | tojson }}{% endfor %}").render(&talk(), Some(&tools));
+        let expect = r#"{"type": "function", "function": {"name": "look", "parameters": {"b": 1, "a": [true, null]}}}"#;
+        assert_eq!(rendered.as_deref(), Ok(expect));
+        let source =
+            "{% for k, v in messages[0].a.items() %}{{ k }}={{ v }};{% endfor %}{{ messages[0].content is none }}";
+        let message = json!({"role": "assistant", "content": null, "a": {"z": 1, "y": "x"}});
+        assert_eq!(template(source).render(&[message], None).as_deref(), Ok("z=1;y=x;True"));
+    }
+
+    #[test]
     fn errors_are_one_line() {
         check("{{ raise_exception('System role not supported') }}", Err("System role not supported"));
         check("{% if %}", Err("unexpected end of block (line 1 of the chat template)"));
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         let template = ChatTemplate::new(endless.to_owned(), String::new(), String::new()).expect("parses");
-        assert!(template.render(TALK).is_err());
+        assert!(template.render(&talk(), None).is_err());
     }
 
     #[test]
     fn plain() {
-        assert_eq!(render_plain(TALK), "System: Be brief.\n\nUser: Hi!\n\nAssistant:");
+        assert_eq!(render_plain(&talk()), "System: Be brief.\n\nUser: Hi!\n\nAssistant:");
     }
 }

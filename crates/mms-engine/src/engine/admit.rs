@@ -7,7 +7,7 @@ use mms_protocol::worker::{GenerateFailure, ToHost};
 
 use super::{Engine, Queued};
 use crate::output::Output;
-use crate::prompts::Request;
+use crate::prompts::{Calls, Request};
 use crate::reuse::{Choice, SlotView, choose, comes_soon};
 use crate::sampling::{Chooser, Seen};
 use crate::slot::{Job, Slot, Work, count};
@@ -36,7 +36,8 @@ impl Engine {
 
     fn assign(&mut self, queued: &Queued, request: Request) {
         let &Queued { id, came, .. } = queued;
-        let Request { tokens: prompt, max_tokens, sampling, stop, logprobs, guard } = request;
+        let Request { tokens: prompt, max_tokens, sampling, stop, logprobs, guard, calls } = request;
+        let (recognizer, shown) = calls.map(|Calls { recognizer, shown }| (recognizer, shown)).unzip();
         let context_length = self.loaded.info.context_length;
         let Some((slot, kept)) = self.prepare_slot(&prompt) else {
             let message = "no slot is free although one was".to_owned();
@@ -50,7 +51,8 @@ impl Engine {
             id,
             order: self.admitted,
             chooser: Chooser::new(&sampling, guard, Seen { model: self.loaded.model, prompt: &prompt, context_length }),
-            output: Output::new(stop),
+            output: Output::new(stop, recognizer),
+            shown: shown.unwrap_or_default(),
             logprobs: logprobs.map(|most| most as usize),
             limit: match max_tokens {
                 // Without a limit of its own an answer ends with the context: not every model comes to an end.

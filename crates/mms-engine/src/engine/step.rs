@@ -12,6 +12,7 @@ use crate::plan::{Need, Share, plan};
 use crate::sampling::ChooseError;
 use crate::slot::{Work, count};
 use crate::sys::{DecodeError, processor_time};
+use crate::tools;
 
 impl Engine {
     /// Computes one step for all slots that work; there must be one.
@@ -128,7 +129,7 @@ impl Engine {
         } else {
             job.generated += 1;
             scratch.piece.clear();
-            vocabulary.token_to_piece_into(token, &mut scratch.piece, false, None);
+            vocabulary.token_to_piece_into(token, &mut scratch.piece, job.shown.contains(&token), None);
             let logprob = job.logprobs.map(|most| logprob(logits, token, most, &vocabulary));
             let is_stopped = job.output.push(&scratch.piece, logprob, &mut scratch.events);
             if is_stopped || job.chooser.is_complete() {
@@ -142,10 +143,17 @@ impl Engine {
         if finish.is_some() {
             job.output.finish(&mut scratch.events);
         }
+        let finish = match finish {
+            Some(FinishReason::Stop) if job.output.has_called() => Some(FinishReason::ToolCalls),
+            other => other,
+        };
         let tokens = count(job.generated);
         for event in scratch.events.drain(..) {
             scratch.said.push(match event {
                 Event::Text { text, logprobs } => ToHost::Text { id: job.id, text, tokens, logprobs },
+                Event::Call { name, arguments } => {
+                    ToHost::ToolCall { id: job.id, call: tools::call(name, arguments), tokens }
+                }
             });
         }
         match finish {

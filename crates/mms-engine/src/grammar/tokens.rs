@@ -5,7 +5,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 
 use super::matcher::{Matcher, Place};
-use super::{GrammarError, token_bytes};
+use super::{GrammarError, TEXTLESS, TOKEN_MARK, token_bytes};
 
 /// The texts of all tokens.
 #[derive(Debug)]
@@ -52,8 +52,9 @@ impl TokenSet {
 }
 
 impl Tokens {
-    pub(crate) fn of(vocabulary: &LlamaVocab<'_>) -> Self {
-        let text = |token| vocabulary.token_to_piece(token, false, None).into_boxed_slice();
+    /// Control tokens have no text but those of `shown`.
+    pub(crate) fn of(vocabulary: &LlamaVocab<'_>, shown: &[LlamaToken]) -> Self {
+        let text = |token| vocabulary.token_to_piece(token, shown.contains(&token), None).into_boxed_slice();
         let is_end: Vec<bool> = vocabulary.tokens().map(|token| vocabulary.is_eog(token)).collect();
         Self::new(vocabulary.tokens().map(text).collect(), is_end)
     }
@@ -114,7 +115,9 @@ impl Tokens {
             }
         }
         match self.text(token) {
+            [] if matcher.grammar().textless => matcher.after(matcher.here(), &TEXTLESS),
             [] => Ok(Place::DEAD),
+            text if text.contains(&TOKEN_MARK) => Ok(Place::DEAD),
             text => matcher.after(matcher.here(), text),
         }
     }
@@ -127,7 +130,7 @@ impl Tokens {
         while let Some(&Node { byte, depth, skip, tokens }) = self.tree.get(at) {
             places.truncate(depth as usize + 1);
             let place = matcher.after(places[depth as usize], &[byte])?;
-            if place == Place::DEAD {
+            if place == Place::DEAD || byte == TOKEN_MARK {
                 at = skip as usize;
                 continue;
             }
@@ -142,6 +145,10 @@ impl Tokens {
             if is_known && self.after(token, matcher)? != Place::DEAD {
                 allowed.insert(usize::try_from(token.0).unwrap_or(0));
             }
+        }
+        if matcher.grammar().textless && matcher.after(matcher.here(), &TEXTLESS)? != Place::DEAD {
+            let textless = (0..self.texts.len()).filter(|&token| self.texts[token].is_empty() && !self.ends[token]);
+            textless.for_each(|token| allowed.insert(token));
         }
         if matcher.may_end() {
             (0..self.ends.len()).filter(|&token| self.ends[token]).for_each(|token| allowed.insert(token));

@@ -1,6 +1,6 @@
 //! Answers within grammars and schemas: whatever the small model babbles, what comes out fits.
 
-use mms_protocol::generate::{Constraint, FinishReason, GenerateSpec, Sampling, Tool, ToolChoice, Tools};
+use mms_protocol::generate::{Constraint, FinishReason, GenerateSpec, Sampling};
 use mms_protocol::worker::{EngineSettings, GenerateFailure};
 use serde_json::{Value, json};
 
@@ -158,15 +158,4 @@ fn what_cannot_be_followed_is_refused_with_its_reason() {
     let answer = host.generate(&grammar(&ambiguous, wild(1)));
     assert!(matches!(answer.end, End::Finished { .. } | End::Failed(GenerateFailure::Constraint { .. })));
     assert!(!host.generate(&ask("Hello", 8)).text.is_empty());
-}
-
-#[test]
-fn tools_are_refused_and_not_passed_over() {
-    let mut host = host();
-    let tool = Tool { name: "look".to_owned(), description: String::new(), parameters: json!({"type": "object"}) };
-    let tools = Tools { list: vec![tool], choice: ToolChoice::Auto, parallel: false };
-    match host.generate(&GenerateSpec { tools: Some(tools), ..ask("Hello", 8) }).end {
-        End::Failed(GenerateFailure::Unsupported { message }) => assert!(message.contains("tools"), "{message}"),
-        end => panic!("{end:?}"),
-    }
 }

@@ -11,3 +11,4 @@ mod overflow;
 mod sampling;
 mod speculation;
 mod support;
+mod tools;
