@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::chat::probe::{Abilities, CallShape};
 use crate::json::dumps;
 use crate::template::{ChatTemplate, render_plain};
-use crate::tools::{HERMES, PastCall, Syntax};
+use crate::tools::{PastCall, Syntax};
 
 /// How one model is shown chats.
 #[derive(Debug)]
@@ -92,8 +92,8 @@ impl Chat {
 
     /// A message with several calls can be shown.
     pub(crate) fn has_several_calls(&self) -> bool {
-        let Abilities { shows_tools, calls, .. } = self.abilities();
-        !shows_tools || calls.as_ref().is_none_or(|shape| shape.several)
+        let Abilities { has_form, calls, .. } = self.abilities();
+        !has_form || calls.as_ref().is_none_or(|shape| shape.several)
     }
 
     /// The prompt; the error is one line for a person.
@@ -104,16 +104,17 @@ impl Chat {
             return self.render_shown(&shown, None);
         }
         let abilities = self.abilities();
-        let is_own = tools.is_empty() || abilities.shows_tools;
-        let calls = abilities.calls.as_ref().filter(|_| is_own);
+        // Calls are shown in the form in which they are asked for.
+        let calls = abilities.calls.as_ref().filter(|_| tools.is_empty() || abilities.has_form);
         let has_results = calls.is_some() && abilities.shows_results;
-        let messages = if is_own { messages } else { with_instructions(messages, tools, abilities.shows_system) };
+        let is_told = tools.is_empty() || abilities.shows_tools;
+        let messages = if is_told { messages } else { with_instructions(messages, tools, abilities) };
         let messages = calls.map_or_else(|| messages.clone(), |shape| split(messages.clone(), shape));
         let mut shown: Vec<Message> = Vec::new();
         let mut spoken_results = false;
         for mut message in named(messages) {
             if calls.is_none() && !message.calls.is_empty() {
-                let called = if is_own { abilities.syntax } else { &HERMES }.write(&message.calls);
+                let called = abilities.syntax.write(&message.calls);
                 message.calls.clear();
                 message.content = joined(&message.content, &called);
             }
@@ -131,7 +132,7 @@ impl Chat {
             }
         }
         let shown: Vec<Value> = shown.iter().map(|message| object(message, calls)).collect();
-        self.render_shown(&shown, (is_own && !tools.is_empty()).then_some(tools))
+        self.render_shown(&shown, (is_told && !tools.is_empty()).then_some(tools))
     }
 
     fn render_shown(&self, messages: &[Value], tools: Option<&[Value]>) -> Result<String, String> {
@@ -153,18 +154,20 @@ impl Chat {
     }
 }
 
-/// Tells of the tools in words, in the form that [`HERMES`] recognizes.
-fn with_instructions(mut messages: Vec<Message>, tools: &[Value], has_system: bool) -> Vec<Message> {
+/// Tells of the tools in words, and of the form in which they are called.
+fn with_instructions(mut messages: Vec<Message>, tools: &[Value], abilities: &Abilities) -> Vec<Message> {
+    let has_system = abilities.shows_system;
     let mut text = "You can call these functions, each described by a JSON schema:\n<tools>\n".to_owned();
     for tool in tools {
         text.push_str(&dumps(&tool["function"]));
         text.push('\n');
     }
+    let example = PastCall { id: String::new(), name: "NAME".to_owned(), arguments: json!({"KEY": "VALUE"}) };
     text.push_str(
-        "</tools>\nTo call one, write its name and its arguments as a JSON object between tags, and nothing after the last call:\n\
-         <tool_call>\n{\"name\": \"NAME\", \"arguments\": {...}}\n</tool_call>\n\
-         What the function returned comes back between <tool_response> tags. Answer without a call where no function helps.",
+        "</tools>\nTo call one, write its name and its arguments like this, and nothing after the last call:\n",
     );
+    text.push_str(&abilities.syntax.write(&[example]));
+    text.push_str("\nWhat the function returns comes back to you. Answer without a call where no function helps.");
     let role = if has_system { Role::System } else { Role::User };
     match messages.iter_mut().find(|message| message.role == role) {
         Some(message) if has_system => message.content = joined(&message.content, &text),

@@ -11,7 +11,9 @@ use crate::tools::{HERMES, Syntax};
 pub(super) struct Abilities {
     /// How calls are written.
     pub(super) syntax: &'static Syntax,
-    /// It tells of tools, and the form in which calls come is known.
+    /// That is the model's own way.
+    pub(super) has_form: bool,
+    /// It tells of tools, and in which form they are called is known.
     pub(super) shows_tools: bool,
     /// `None`: it shows no calls.
     pub(super) calls: Option<CallShape>,
@@ -47,7 +49,14 @@ const VALUE: &str = "probing value";
 impl Abilities {
     /// Everything is put into words.
     pub(super) fn none() -> Self {
-        Self { syntax: &HERMES, shows_tools: false, calls: None, shows_results: false, shows_system: true }
+        Self {
+            syntax: &HERMES,
+            has_form: false,
+            shows_tools: false,
+            calls: None,
+            shows_results: false,
+            shows_system: true,
+        }
     }
 }
 
@@ -65,7 +74,6 @@ pub(super) fn probe(template: &ChatTemplate) -> Abilities {
     let source = template.source();
     let marks = [call, told.as_deref().unwrap_or_default(), &source].into_iter().find_map(Syntax::by_marks);
     let syntax = marks.or_else(|| Syntax::by_keys(call)).or_else(|| Syntax::by_keys(&source));
-    let shows_tools = told.is_some() && syntax.is_some();
     let calls = shape.map(|shape| CallShape {
         beside_text: probe.shows(&shape, WORDS, &[FIRST], &[WORDS, FIRST]),
         several: probe.shows(&shape, "", &[FIRST, SECOND], &[FIRST, SECOND]),
@@ -73,8 +81,9 @@ pub(super) fn probe(template: &ChatTemplate) -> Abilities {
     });
     let shows_results = calls.as_ref().is_some_and(|shape| probe.shows(shape, "", &[FIRST], &[RESULT]));
     Abilities {
-        syntax: syntax.filter(|_| shows_tools).unwrap_or(&HERMES),
-        shows_tools,
+        syntax: syntax.unwrap_or(&HERMES),
+        has_form: syntax.is_some(),
+        shows_tools: told.is_some() && syntax.is_some(),
         calls,
         shows_results,
         shows_system,
@@ -85,8 +94,8 @@ pub(super) fn probe(template: &ChatTemplate) -> Abilities {
 fn told_of_tools(template: &ChatTemplate, tools: &[Value], chats: &[Vec<Value>]) -> Option<String> {
     chats.iter().find_map(|chat| {
         let with = template.render(chat, Some(tools)).ok()?;
-        let without = template.render(chat, None).ok()?;
-        (with != without && with.contains(FIRST)).then_some(with)
+        let without = template.render(chat, None).ok();
+        (without.as_ref() != Some(&with) && with.contains(FIRST)).then_some(with)
     })
 }
 

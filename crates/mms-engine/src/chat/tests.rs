@@ -18,6 +18,8 @@ const TAGGED_LIST: &str = include_str!("../../tests/templates/tagged-list.jinja"
 const CLOSED_LIST: &str = include_str!("../../tests/templates/closed-list.jinja");
 const JSON_PARAMETERS: &str = include_str!("../../tests/templates/json-parameters.jinja");
 const JSON_ARGUMENTS: &str = include_str!("../../tests/templates/json-arguments.jinja");
+const TAGGED_OBJECT: &str = include_str!("../../tests/templates/tagged-object.jinja");
+const UNTOLD: &str = include_str!("../../tests/templates/untold.jinja");
 const STRICT: &str = include_str!("../../tests/templates/strict.jinja");
 
 fn chat(source: &str) -> Chat {
@@ -78,6 +80,8 @@ fn each_family_shows_a_call_in_its_own_way() {
         (DEEPSEEK_PLAIN, "<｜tool▁call▁begin｜>look<｜tool▁sep｜>{\"at\": \"home\"}<｜tool▁call▁end｜>"),
         (TAGGED_LIST, "<|tool_call|>[{\"name\": \"look\", \"arguments\": {\"at\": \"home\"}}]<|end|>"),
         (CLOSED_LIST, "<|tool_call|>[{\"name\": \"look\", \"arguments\": {\"at\": \"home\"}}]<|/tool_call|>"),
+        (TAGGED_OBJECT, "<|tool_call|>{\"name\": \"look\", \"arguments\": {\"at\": \"home\"}}<|/tool_call|>"),
+        (UNTOLD, "<｜tool▁call▁begin｜>look<｜tool▁sep｜>{\"at\": \"home\"}<｜tool▁call▁end｜>"),
         (JSON_PARAMETERS, "<|assistant|>{\"name\": \"look\", \"parameters\": {\"at\": \"home\"}}<|end|>"),
         (JSON_ARGUMENTS, "assistant: {\"name\": \"look\", \"arguments\": {\"at\": \"home\"}}\n"),
     ];
@@ -85,8 +89,7 @@ fn each_family_shows_a_call_in_its_own_way() {
         let chat = chat(source);
         let shown = render(&chat, &one_call(), &[look()]).unwrap_or_else(|error| panic!("{error}: {source}"));
         assert!(shown.contains(expect), "{shown}");
-        assert!(shown.contains("\"at\": {") || source == DEEPSEEK || shown.contains("\"at\""), "{shown}");
-        assert!(shown.contains("[1, 2]"), "{shown}");
+        assert!(shown.contains("[1, 2]") && shown.contains("string"), "{shown}");
         // What we write of calls is what the template writes.
         let mut past = Message::new(&called("", &["home"]), &mut str::to_owned);
         past.calls[0].id.clear();
@@ -140,6 +143,10 @@ fn what_a_template_cannot_show_is_put_into_words() {
                   <tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"work\"}}\n</tool_call>\n\
                   user: <tool_response>\nnot there\n</tool_response>\n<tool_response>\nthere\n</tool_response>\nSo?\nmodel: ";
     assert_eq!(rest, expect);
+    // A form of its own, but no words for tools.
+    let untold = render(&chat(UNTOLD), &messages[..1], &[look()]).expect("renders");
+    let example = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{\"KEY\": \"VALUE\"}";
+    assert!(untold.contains(example), "{untold}");
     // Also when the tools are offered no longer.
     assert!(render(&strict, &messages, &[]).expect("renders").contains("<tool_call>\n{\"name\": \"look\""));
     // A model without a template.

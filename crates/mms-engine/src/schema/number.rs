@@ -91,6 +91,10 @@ fn same_length(low: &[u8], high: &[u8]) -> Expr {
     let count = u32::try_from(low_rest.len()).unwrap_or(0);
     let any = Expr::Repeat(Box::new(digit('0', '9')), count, Some(count));
     let (zeros, nines) = (vec![b'0'; low_rest.len()], vec![b'9'; low_rest.len()]);
+    // Looked at first: below it, each digit would double the work.
+    if low_rest == zeros && high_rest == nines {
+        return Expr::Sequence(vec![digit(char::from(a), char::from(b)), any]);
+    }
     let one = |byte: u8| digit(char::from(byte), char::from(byte));
     if a == b {
         return Expr::Sequence(vec![one(a), same_length(low_rest, high_rest)]);
@@ -100,9 +104,6 @@ fn same_length(low: &[u8], high: &[u8]) -> Expr {
         choices.push(Expr::Sequence(vec![digit(char::from(a + 1), char::from(b - 1)), any.clone()]));
     }
     choices.push(Expr::Sequence(vec![one(b), same_length(&zeros, high_rest)]));
-    if low_rest == zeros && high_rest == nines {
-        return Expr::Sequence(vec![digit(char::from(a), char::from(b)), any]);
-    }
     Expr::Choice(choices)
 }
 

@@ -188,6 +188,33 @@ static CLOSED_LIST: Syntax = Syntax {
     whole_answer: false,
 };
 
+/// Phi 4 mini, as some of its templates have it.
+static TAGGED_OBJECT: Syntax = Syntax {
+    open: "",
+    call: &[
+        Text("<|tool_call|>\t{\t\"name\"\t: \""),
+        Name,
+        Text("\"\t, \"arguments\"\t: "),
+        Arguments,
+        Text("\t}"),
+        Optional("\t<|/tool_call|>"),
+    ],
+    between: Some("\t"),
+    close: "",
+    triggers: &["<|tool_call|>"],
+    whole_answer: false,
+};
+
+/// Nemotron.
+static TOOLCALL_LIST: Syntax = Syntax {
+    open: "<TOOLCALL>\t[\t",
+    call: OBJECT,
+    between: Some(", "),
+    close: "\t]\t</TOOLCALL>",
+    triggers: &["<TOOLCALL>"],
+    whole_answer: false,
+};
+
 /// Llama 3.x.
 static JSON_PARAMETERS: Syntax = Syntax {
     open: "",
@@ -221,6 +248,8 @@ pub(super) static ALL: &[&Syntax] = &[
     &DEEPSEEK_PLAIN,
     &TAGGED_LIST,
     &CLOSED_LIST,
+    &TAGGED_OBJECT,
+    &TOOLCALL_LIST,
     &JSON_PARAMETERS,
     &JSON_ARGUMENTS,
 ];
@@ -253,6 +282,12 @@ impl Syntax {
         if has("<tool_call>") {
             return Some(&HERMES);
         }
+        if has("<TOOLCALL>") {
+            return Some(&TOOLCALL_LIST);
+        }
+        if has("<|tool_call|>{") {
+            return Some(&TAGGED_OBJECT);
+        }
         if has("<|tool_call|>") {
             return Some(if has("<|/tool_call|>") { &CLOSED_LIST } else { &TAGGED_LIST });
         }
@@ -261,6 +296,7 @@ impl Syntax {
 
     /// The one whose keys are in `text`: a call that is nothing but a JSON object.
     pub(crate) fn by_keys(text: &str) -> Option<&'static Self> {
+        let (_, text) = text.split_once("{\"name\": ")?;
         if text.contains("\"parameters\":") {
             return Some(&JSON_PARAMETERS);
         }

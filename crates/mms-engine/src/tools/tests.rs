@@ -171,7 +171,7 @@ fn lists_with_ids_and_answers_that_are_json() {
     let list = "[TOOL_CALLS] [{\"name\": \"stop\", \"arguments\": {}, \"id\": \"abcdefgh1\"},{\"name\":\"stop\",\"arguments\":{}}]";
     let mistral = ALL.iter().find(|syntax| syntax.open.starts_with("[TOOL_CALLS]")).expect("there");
     assert_eq!(see_all(mistral, list).calls.len(), 2);
-    let json = Syntax::by_keys("\"parameters\":").expect("there");
+    let json = Syntax::by_keys("{\"name\": \"x\", \"parameters\": {}}").expect("there");
     assert_eq!(see_all(json, " {\"name\": \"stop\", \"parameters\": {}}").calls.len(), 1);
     assert_eq!(see_all(json, "<|python_tag|>{\"name\": \"stop\", \"parameters\": {}}").calls.len(), 1);
     assert_eq!(see_all(json, "I say {\"name\": \"stop\", \"parameters\": {}}").calls.len(), 0);
@@ -320,7 +320,7 @@ proptest! {
                 "{\"at\": \"x\"}", "<function=", ">", "<parameter=", "at", "</parameter>", "</function>", "[TOOL_CALLS]", "[", "]", ", ", "[ARGS]",
                 "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "function", "<｜tool▁sep｜>", "\n```json\n", "```", "<｜tool▁call▁end｜>",
                 "<｜tool▁calls▁end｜>", "<|tool_call|>", "<|/tool_call|>", "<|python_tag|>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
-                "\n", " ", ", \"id\": \"", "\"", "\\", "é🙂",
+                "<TOOLCALL>", "</TOOLCALL>", "\n", " ", ", \"id\": \"", "\"", "\\", "é🙂",
             ]).prop_map(str::to_owned),
             "[a-z<>{}\"\\[\\] ]{0,5}",
         ], 0..16),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, End, Host, ask, demo, demo_model, user};
 
-const TEMPLATES: [(&str, &str); 13] = [
+const TEMPLATES: [(&str, &str); 15] = [
     ("hermes", include_str!("../templates/hermes.jinja")),
     ("parameter-tags", include_str!("../templates/parameter-tags.jinja")),
     ("argument-tags", include_str!("../templates/argument-tags.jinja")),
@@ -24,6 +24,8 @@ const TEMPLATES: [(&str, &str); 13] = [
     ("closed-list", include_str!("../templates/closed-list.jinja")),
     ("json-parameters", include_str!("../templates/json-parameters.jinja")),
     ("json-arguments", include_str!("../templates/json-arguments.jinja")),
+    ("tagged-object", include_str!("../templates/tagged-object.jinja")),
+    ("untold", include_str!("../templates/untold.jinja")),
     ("strict", include_str!("../templates/strict.jinja")),
 ];
 
