@@ -77,7 +77,9 @@ impl<'a> Calls<'a> {
         let named = self.builder.rules.add(Expr::Choice(named));
         let rest = self.rest(head, &named, one);
         if must {
-            let (space, open) = (self.space(), self.spaced(syntax.open));
+            // Some vocabularies begin an answer with a space.
+            let space = Expr::Choice(vec![nothing(), text(" "), text("\n")]);
+            let open = self.spaced(syntax.open);
             let head = self.parts(head);
             return Expr::Sequence(vec![space, open, head, named, rest]);
         }
