@@ -71,7 +71,8 @@ impl<'s> Waiting<'s> {
         let id = text(model, "model_id");
         match text(model, "status") {
             "loading" => {
-                let left = model.get("load_remaining_s").and_then(Value::as_f64);
+                // What comes after the last of the file, such as the warm-up, nobody can foretell.
+                let left = model.get("load_remaining_s").and_then(Value::as_f64).filter(|left| *left >= 0.5);
                 let left = left.map(|left| format!(", about {left:.0} s left")).unwrap_or_default();
                 self.progress.part(number(model, "load_fraction"), &format!("loading {id}{left}"));
             }
