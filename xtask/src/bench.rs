@@ -3,6 +3,7 @@
 
 mod figure;
 mod life;
+mod memory;
 mod prefix;
 mod prompt_beside_streams;
 mod setup;
@@ -78,6 +79,8 @@ enum Part {
     Swaps,
     /// Scheduling of a mixed trace, simulated and live
     Trace,
+    /// What models take, beside what was estimated
+    Memory,
 }
 
 impl Part {
@@ -90,6 +93,7 @@ impl Part {
             Self::PromptBesideStreams => prompt_beside_streams::prompt_beside_streams(bench),
             Self::Swaps => swaps::swaps(bench),
             Self::Trace => trace::trace(bench),
+            Self::Memory => memory::memory(bench),
         }
     }
 

@@ -16,6 +16,7 @@ use mms_protocol::worker::{
 use serde::Serialize;
 
 use crate::logging::{Notes, start_notes, take_errors, take_notes};
+use crate::memory::{Mapped, program_bytes};
 use crate::prompt::Prompter;
 use crate::sys::{Adapter, Batch, Context, ContextOptions, continues_text};
 
@@ -34,18 +35,21 @@ pub(crate) struct Loaded {
     pub(crate) info: LoadedInfo,
 }
 
-/// Loads the model and what turns prompts into its tokens, and tells `progress` how far it is. The error is one line for a person.
-pub(crate) fn load(
-    backend: &LlamaBackend,
-    spec: LoadSpec,
-    began: Instant,
-    progress: impl FnMut(f32) + 'static,
-) -> Result<(Loaded, Prompter), String> {
+/// A model with a context and its adapters; nothing was computed yet.
+pub(crate) struct Opened {
+    /// As in [`Loaded`].
+    pub(crate) model: &'static LlamaModel,
+    pub(crate) context: Context<'static>,
+    pub(crate) sizes: Sizes,
+}
+
+/// Opens the model with `params`, which are [`model_params`] of the settings. The error is one line for a person.
+pub(crate) fn open(backend: &LlamaBackend, spec: &LoadSpec, params: &LlamaModelParams) -> Result<Opened, String> {
     start_notes();
     check_file(&spec.path)?;
     let settings = &spec.settings;
     check_settings(settings)?;
-    let model = LlamaModel::load_from_file(backend, &spec.path, &model_params(settings, progress))
+    let model = LlamaModel::load_from_file(backend, &spec.path, params)
         .map_err(|error| reason(&take_notes(), &error.to_string()))?;
     let model: &'static LlamaModel = Box::leak(Box::new(model));
     if model.vocab().vocab_type() == VocabType::NONE {
@@ -67,18 +71,38 @@ pub(crate) fn load(
     let mut context = Context::new(model, sizes.options(settings))
         .ok_or_else(|| reason(&take_notes(), "llama.cpp made no context for it; is it a model that generates text?"))?;
     apply_adapters(model, &mut context, &settings.lora)?;
+    if !settings.lora.is_empty() && !context.reserve() {
+        return Err(reason(&take_notes(), "llama.cpp has no memory to compute with these adapters"));
+    }
+    Ok(Opened { model, context, sizes })
+}
+
+/// Loads the model and what turns prompts into its tokens, and tells `progress` how far it is. The error is one line for a person.
+pub(crate) fn load(
+    backend: &LlamaBackend,
+    spec: LoadSpec,
+    began: Instant,
+    progress: impl FnMut(f32) + 'static,
+) -> Result<(Loaded, Prompter), String> {
+    let settings = &spec.settings;
+    let Opened { model, mut context, sizes } = open(backend, &spec, &model_params(settings, progress))?;
+    let memory = context.memory();
     if settings.warm_up {
+        // Beside another device, the little in RAM is locked there already.
+        if memory.len() == 1 {
+            context.take_scratch_memory();
+        }
         warm_up(model, &mut context, sizes.batch)?;
     }
     let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
-    let notes = take_notes();
     let info = LoadedInfo {
         context_length: sizes.context_length,
         slots: sizes.slots,
         vocab_size: u32::try_from(model.n_vocab()).unwrap_or(0),
         model_bytes: model.size(),
-        mapped_bytes: model.size().saturating_sub((notes.copied_mib * MIB) as u64),
-        kv_bytes: (notes.cache_mib * MIB) as u64,
+        mapped_bytes: Mapped::of(model, settings, &spec.path).bytes(),
+        program_bytes: program_bytes(&spec.path),
+        kv_bytes: memory.iter().map(|share| share.context).sum(),
         load_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         device: device(backend, settings.gpu_layers),
         generates: true,
@@ -193,7 +217,8 @@ fn warm_up(model: &LlamaModel, context: &mut Context<'static>, batch_size: u32) 
     })
 }
 
-fn model_params(settings: &EngineSettings, mut progress: impl FnMut(f32) + 'static) -> LlamaModelParams {
+/// How llama.cpp is to load the model.
+pub(crate) fn model_params(settings: &EngineSettings, mut progress: impl FnMut(f32) + 'static) -> LlamaModelParams {
     let mut told = -1.0_f32;
     let params = LlamaModelParams::default()
         .with_use_mmap(settings.mmap)
@@ -213,8 +238,9 @@ fn model_params(settings: &EngineSettings, mut progress: impl FnMut(f32) + 'stat
 
 /// Settings with their defaults filled in and brought into range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sizes {
-    context_length: u32,
+pub(crate) struct Sizes {
+    /// Tokens of one sequence.
+    pub(crate) context_length: u32,
     slots: u32,
     batch: u32,
     ubatch: u32,
@@ -279,7 +305,6 @@ fn guesses(settings: &EngineSettings, slots: u32) -> u32 {
 }
 
 const MOST_SHARED_GUESSES: u32 = 32;
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// Far beyond what any machine holds for a model of use: 32 Mi tokens.
 const MOST_CACHED_TOKENS: u64 = 1 << 25;
@@ -308,7 +333,7 @@ fn device(backend: &LlamaBackend, gpu_layers: i32) -> String {
 }
 
 /// llama.cpp's error lines as one: without the names of its functions, without repetitions.
-fn reason(notes: &Notes, otherwise: &str) -> String {
+pub(crate) fn reason(notes: &Notes, otherwise: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for line in &notes.errors {
         let said = line.split_once(": ").map_or(line.as_str(), |(_function, said)| said);

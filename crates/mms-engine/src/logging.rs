@@ -1,6 +1,6 @@
 //! Log lines on stderr, one event each: plain, or JSON with `MMS_WORKER_LOG_FORMAT=json`; what is shown is set by `MMS_WORKER_LOG`
 //! in the syntax of `RUST_LOG`. llama.cpp's lines come in one level lower than it thinks of them, errors excepted, under the target
-//! `llama`; they are also noted here, since they alone say why a load failed, how large the KV cache is, and what was copied.
+//! `llama`; they are also noted here, since they alone say why a load failed and how large some buffers are.
 
 use std::sync::Mutex;
 
@@ -16,13 +16,27 @@ const DEFAULT_FILTER: &str = "info,llama=error";
 pub(crate) struct Notes {
     /// Error lines, in order.
     pub(crate) errors: Vec<String>,
-    /// Sum of the sizes of the caches it made.
-    pub(crate) cache_mib: f64,
-    /// Sum of the sizes of the tensors that it did not leave where the mapped file has them.
-    pub(crate) copied_mib: f64,
+    /// Memory that it took and otherwise does not tell of, or takes even when it is only to plan.
+    pub(crate) taken: Vec<Taken>,
 }
 
-static NOTES: Mutex<Notes> = Mutex::new(Notes { errors: Vec::new(), cache_mib: 0.0, copied_mib: 0.0 });
+/// A buffer that llama.cpp made.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Taken {
+    /// Its kind, such as `CPU` or `CUDA0`.
+    pub(crate) buffer: String,
+    pub(crate) mib: f64,
+    /// An adapter; otherwise recurrent states.
+    pub(crate) is_adapter: bool,
+}
+
+impl Taken {
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.mib * 1024.0 * 1024.0) as u64
+    }
+}
+
+static NOTES: Mutex<Notes> = Mutex::new(Notes { errors: Vec::new(), taken: Vec::new() });
 
 /// More error lines than this say nothing new.
 const MOST_ERRORS: usize = 20;
@@ -67,10 +81,9 @@ fn last_words(message: &str) -> String {
 }
 
 fn llama_line(level: LogLevel, line: &str) {
-    let is_note = level == LogLevel::Error || line.contains(" size = ");
+    let is_note = level == LogLevel::Error || line.contains(" buffer size = ");
     if is_note && let Ok(mut notes) = NOTES.lock() {
-        notes.cache_mib += cache_mib(line).unwrap_or(0.0);
-        notes.copied_mib += copied_mib(line).unwrap_or(0.0);
+        notes.taken.extend(taken(line));
         if level == LogLevel::Error && notes.errors.len() < MOST_ERRORS {
             notes.errors.push(line.to_owned());
         }
@@ -83,27 +96,24 @@ fn llama_line(level: LogLevel, line: &str) {
     }
 }
 
-/// The size in a line such as `llama_kv_cache: size =   12.00 MiB (  2048 cells, ...`, or the same of a recurrent state.
-fn cache_mib(line: &str) -> Option<f64> {
-    let (function, rest) = line.split_once(": size = ")?;
-    if !function.starts_with("llama_kv_cache") && !function.starts_with("llama_memory_recurrent") {
-        return None;
-    }
-    rest.split_once(" MiB (")?.0.trim().parse().ok()
-}
-
-/// The size in a line such as `load_tensors:   CPU_REPACK model buffer size =   114.00 MiB`, unless it is of a mapped file.
-fn copied_mib(line: &str) -> Option<f64> {
-    let (buffer, size) = line.split_once(" model buffer size = ")?;
-    if buffer.ends_with("_Mapped") {
-        return None;
-    }
-    size.trim().strip_suffix("MiB")?.trim().parse().ok()
+/// What a line such as `llama_adapter_lora_init_impl:   CPU LoRA buffer size =   0.02 MiB` tells of, or the same of recurrent states
+/// (`RS`).
+fn taken(line: &str) -> Option<Taken> {
+    let (_function, rest) = line.split_once(": ")?;
+    let (buffer, size) = rest.split_once(" buffer size = ")?;
+    let (buffer, what) = buffer.trim().rsplit_once(' ')?;
+    let is_adapter = match what {
+        "LoRA" => true,
+        "RS" => false,
+        _ => return None,
+    };
+    let mib = size.trim().strip_suffix("MiB")?.trim().parse().ok()?;
+    Some(Taken { buffer: buffer.trim().to_owned(), mib, is_adapter })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{cache_mib, copied_mib, last_words};
+    use super::{Taken, last_words, taken};
 
     #[test]
     fn last_words_are_one_line() {
@@ -113,18 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_caches() {
-        let line = "llama_kv_cache: size =   12.50 MiB (  2048 cells,   6 layers,  4/1 seqs), K (f16):    6.25 MiB";
-        assert_eq!(cache_mib(line), Some(12.5));
-        assert_eq!(cache_mib("load_tensors: size = 3 MiB (x"), None);
-        assert_eq!(cache_mib("llama_kv_cache: layer 0"), None);
-    }
-
-    #[test]
-    fn sizes_of_copied_tensors() {
-        assert_eq!(copied_mib("load_tensors:   CPU_REPACK model buffer size =   114.25 MiB"), Some(114.25));
-        assert_eq!(copied_mib("load_tensors:        CUDA0 model buffer size =  4000.00 MiB"), Some(4000.0));
-        assert_eq!(copied_mib("load_tensors:   CPU_Mapped model buffer size =   138.00 MiB"), None);
-        assert_eq!(copied_mib("load_tensors: offloaded 0/7 layers to GPU"), None);
+    fn buffers_that_were_made() {
+        let made = |buffer: &str, mib, is_adapter| Some(Taken { buffer: buffer.to_owned(), mib, is_adapter });
+        let line = "llama_adapter_lora_init_impl:        CPU LoRA buffer size =     0.25 MiB";
+        assert_eq!(taken(line), made("CPU", 0.25, true));
+        let line = "llama_memory_recurrent:      CUDA0 RS buffer size =    19.50 MiB";
+        assert_eq!(taken(line), made("CUDA0", 19.5, false));
+        assert_eq!(taken("load_tensors:   CPU_Mapped model buffer size =   138.00 MiB"), None);
+        assert_eq!(taken("llama_kv_cache:        CPU KV buffer size =    12.00 MiB"), None);
+        assert_eq!(taken("load_tensors: offloaded 0/7 layers to GPU"), None);
     }
 }

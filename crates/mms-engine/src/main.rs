@@ -13,6 +13,7 @@ mod kv;
 mod load;
 mod logging;
 mod logprobs;
+mod memory;
 mod output;
 mod plain;
 mod plan;

@@ -14,6 +14,7 @@ use mms_protocol::worker::{
 use crate::beat::beat_while;
 use crate::engine::Engine;
 use crate::load::{devices, load};
+use crate::memory::plan;
 use crate::prompts::Prompts;
 use crate::wire::{Inbox, Incoming, Outbox, start};
 use crate::{logging, sys};
@@ -76,15 +77,19 @@ fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), features = system_info, "started");
     shake_hands(&inbox, outbox, system_info)?;
     let Ok(Incoming::Host { message, at }) = inbox.incoming.recv() else { return Ok(()) };
+    let beat = || outbox.send(ToHost::Heartbeat(Heartbeat::default()));
     let spec = match message {
         ToWorker::Load(spec) => spec,
+        ToWorker::Plan(spec) => {
+            let plan = beat_while(LOADING_HEARTBEAT, beat, || plan(&backend, *spec)).map_err(End::LoadFailed)?;
+            outbox.send(ToHost::Planned(plan));
+            return Ok(());
+        }
         ToWorker::Shutdown => return Ok(()),
-        ToWorker::Plan(_) => return Err(End::Protocol("this worker makes no plans".to_owned())),
         ToWorker::Hello { .. } | ToWorker::Generate { .. } | ToWorker::Embed { .. } | ToWorker::Cancel { .. } => {
             return Err(End::Protocol("the host must send what to load first".to_owned()));
         }
     };
-    let beat = || outbox.send(ToHost::Heartbeat(Heartbeat::default()));
     let told = outbox.clone();
     let progress = move |fraction| told.send(ToHost::Loading { fraction });
     let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, *spec, at, progress));

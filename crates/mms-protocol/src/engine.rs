@@ -153,7 +153,8 @@ pub struct EngineSettings {
     pub draft_tokens: u32,
     /// KV states of conversations without a slot that are kept in the worker's memory, MiB; 0: none. Default 128.
     pub kv_store_mb: u32,
-    /// Compute something before the model counts as loaded, so that the first request finds everything in memory. Default true.
+    /// Compute something, and take all scratch memory, before the model counts as loaded, so that the first request finds everything in
+    /// memory. Default true.
     pub warm_up: bool,
     /// How embeddings are pooled. Default `auto`.
     pub pooling: Pooling,

@@ -256,6 +256,9 @@ pub struct LoadedInfo {
     /// their pages of the file are not needed any more.
     #[serde(default)]
     pub mapped_bytes: u64,
+    /// Pages of other files that are in memory: the program and its libraries; 0: unknown.
+    #[serde(default)]
+    pub program_bytes: u64,
     /// Bytes of the KV cache.
     pub kv_bytes: u64,
     /// Milliseconds from `Load` to here.

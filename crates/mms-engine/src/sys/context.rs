@@ -178,6 +178,20 @@ impl<'model> Context<'model> {
         }
     }
 
+    /// What it was made with.
+    pub(crate) fn options(&self) -> ContextOptions {
+        self.options
+    }
+
+    /// Tokens that there are.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ll::llama_context {
+        self.raw.as_ptr()
+    }
+
     /// The larger of the two numbers of threads.
     pub(crate) fn most_threads(&self) -> u32 {
         self.options.threads.max(self.options.threads_batch)
@@ -342,6 +356,6 @@ fn clamp_to_usize(n: i32) -> usize {
     usize::try_from(n).unwrap_or(0)
 }
 
-fn clamp(n: usize) -> i32 {
+pub(super) fn clamp(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

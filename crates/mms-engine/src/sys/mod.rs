@@ -4,9 +4,13 @@
 mod adapter;
 mod context;
 mod log;
+mod memory;
+mod pages;
 mod process;
 
 pub(crate) use adapter::Adapter;
 pub(crate) use context::{Batch, Context, ContextOptions, DecodeError, continues_text};
 pub(crate) use log::{LogLevel, route_last_words, route_log, system_info};
+pub(crate) use memory::{Share, Stored, stored_tensors, tensors};
+pub(crate) use pages::file_bytes;
 pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, processor_time};

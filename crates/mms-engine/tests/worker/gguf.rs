@@ -5,6 +5,9 @@ pub(crate) enum Meta {
     U32(u32),
     F32(f32),
     Text(String),
+    Texts(Vec<String>),
+    F32s(Vec<f32>),
+    I32s(Vec<i32>),
 }
 
 impl From<&str> for Meta {
@@ -19,11 +22,32 @@ impl From<u32> for Meta {
     }
 }
 
-/// A file in the making; all tensors are 32-bit floats.
+impl From<f32> for Meta {
+    fn from(number: f32) -> Self {
+        Self::F32(number)
+    }
+}
+
+/// How the numbers of a tensor are stored.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    F32,
+    /// Blocks of 32 with 4 bits each.
+    Q4_0,
+}
+
+struct Tensor {
+    name: String,
+    dimensions: Vec<u64>,
+    kind: Kind,
+    bytes: Vec<u8>,
+}
+
+/// A file in the making.
 #[derive(Default)]
 pub(crate) struct Gguf {
     keys: Vec<(String, Meta)>,
-    tensors: Vec<(String, Vec<u64>, Vec<f32>)>,
+    tensors: Vec<Tensor>,
     drawn: u64,
 }
 
@@ -36,10 +60,22 @@ impl Gguf {
     }
 
     /// A tensor of numbers between -`size` and `size`, the same in every run.
-    pub(crate) fn random(mut self, name: &str, dimensions: &[u64], size: f32) -> Self {
+    pub(crate) fn random(self, name: &str, dimensions: &[u64], size: f32) -> Self {
+        self.tensor(name, dimensions, size, Kind::F32)
+    }
+
+    fn tensor(mut self, name: &str, dimensions: &[u64], size: f32, kind: Kind) -> Self {
         let count = dimensions.iter().product::<u64>();
-        let values = (0..count).map(|_| self.draw() * size).collect();
-        self.tensors.push((name.to_owned(), dimensions.to_vec(), values));
+        let mut bytes = Vec::new();
+        match kind {
+            Kind::F32 => (0..count).for_each(|_| bytes.extend((self.draw() * size).to_le_bytes())),
+            Kind::Q4_0 => (0..count / 32).for_each(|_| {
+                // Its scale is 2 to the power of -10.
+                bytes.extend(0x1400_u16.to_le_bytes());
+                (0..8).for_each(|_| bytes.extend(((self.draw() * 32_767.0) as i16).to_le_bytes()));
+            }),
+        }
+        self.tensors.push(Tensor { name: name.to_owned(), dimensions: dimensions.to_vec(), kind, bytes });
         self
     }
 
@@ -58,17 +94,21 @@ impl Gguf {
             value.write(&mut out);
         }
         let mut offset = 0;
-        for (name, dimensions, values) in &self.tensors {
+        for Tensor { name, dimensions, kind, bytes } in &self.tensors {
             string(&mut out, name);
             out.extend(u32::try_from(dimensions.len()).expect("few").to_le_bytes());
             dimensions.iter().for_each(|length| out.extend(length.to_le_bytes()));
-            out.extend(0_u32.to_le_bytes());
+            let kind = match kind {
+                Kind::F32 => 0_u32,
+                Kind::Q4_0 => 2,
+            };
+            out.extend(kind.to_le_bytes());
             out.extend((offset as u64).to_le_bytes());
-            offset += (values.len() * 4).next_multiple_of(ALIGNMENT);
+            offset += bytes.len().next_multiple_of(ALIGNMENT);
         }
-        for (_, _, values) in &self.tensors {
+        for tensor in &self.tensors {
             out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
-            values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+            out.extend(&tensor.bytes);
         }
         out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
         out
@@ -91,8 +131,26 @@ impl Meta {
                 kind(out, 8);
                 string(out, text);
             }
+            Self::Texts(texts) => {
+                list(out, 8, texts.len());
+                texts.iter().for_each(|text| string(out, text));
+            }
+            Self::F32s(values) => {
+                list(out, 6, values.len());
+                values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+            }
+            Self::I32s(values) => {
+                list(out, 5, values.len());
+                values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+            }
         }
     }
+}
+
+fn list(out: &mut Vec<u8>, kind: u32, length: usize) {
+    out.extend(9_u32.to_le_bytes());
+    out.extend(kind.to_le_bytes());
+    out.extend((length as u64).to_le_bytes());
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
@@ -111,4 +169,43 @@ pub(crate) fn adapter(architecture: &str) -> Gguf {
         .random("blk.0.attn_q.weight.lora_b", &[2, 256], 0.5)
         .random("blk.3.ffn_down.weight.lora_a", &[512, 2], 0.5)
         .random("blk.3.ffn_down.weight.lora_b", &[2, 256], 0.5)
+}
+
+/// A Llama of four layers, most of it in `hidden` columns, that knows bytes and what it says means nothing.
+pub(crate) fn random_model(kind: Kind, hidden: u64) -> Gguf {
+    const WIDTH: u64 = 256;
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(bytes).collect();
+    let count = tokens.len() as u64;
+    let kinds = (0..tokens.len()).map(|token| [2, 3, 3].get(token).copied().unwrap_or(6)).collect();
+    let mut model = Gguf::default()
+        .key("general.architecture", "llama")
+        .key("llama.context_length", 2048)
+        .key("llama.embedding_length", 256)
+        .key("llama.block_count", 4)
+        .key("llama.feed_forward_length", u32::try_from(hidden).expect("small"))
+        .key("llama.attention.head_count", 4)
+        .key("llama.attention.head_count_kv", 4)
+        .key("llama.rope.dimension_count", 64)
+        .key("llama.attention.layer_norm_rms_epsilon", 1e-5)
+        .key("tokenizer.ggml.model", "llama")
+        .key("tokenizer.ggml.scores", Meta::F32s(vec![0.0; tokens.len()]))
+        .key("tokenizer.ggml.token_type", Meta::I32s(kinds))
+        .key("tokenizer.ggml.tokens", Meta::Texts(tokens))
+        .random("token_embd.weight", &[WIDTH, count], 0.05)
+        .random("output.weight", &[WIDTH, count], 0.05)
+        .random("output_norm.weight", &[WIDTH], 1.0);
+    for layer in 0..4 {
+        let name = |part: &str| format!("blk.{layer}.{part}.weight");
+        model = model.random(&name("attn_norm"), &[WIDTH], 1.0).random(&name("ffn_norm"), &[WIDTH], 1.0);
+        for part in ["attn_q", "attn_k", "attn_v", "attn_output"] {
+            model = model.tensor(&name(part), &[WIDTH, WIDTH], 0.05, kind);
+        }
+        for (part, columns, rows) in
+            [("ffn_gate", WIDTH, hidden), ("ffn_up", WIDTH, hidden), ("ffn_down", hidden, WIDTH)]
+        {
+            model = model.tensor(&name(part), &[columns, rows], 0.05, kind);
+        }
+    }
+    model
 }

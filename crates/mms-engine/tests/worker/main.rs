@@ -8,6 +8,7 @@ mod kv;
 mod life;
 mod load;
 mod overflow;
+mod plan;
 mod sampling;
 mod speculation;
 mod support;

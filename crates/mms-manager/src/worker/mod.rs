@@ -145,7 +145,7 @@ struct Attendant {
     told: Held,
     /// KV states put aside, bytes.
     kv_store_bytes: u64,
-    /// Pages of files that the program had mapped before it loaded anything, MiB.
+    /// Pages of files other than the model's that are in use, MiB.
     program_mb: f64,
     /// Tensors that are used where the mapped file has them, MiB.
     mapped_mb: f64,
@@ -310,6 +310,8 @@ impl Attendant {
             ToHost::Loaded(info) => {
                 self.resident = true;
                 self.mapped_mb = info.mapped_bytes as f64 / MIB;
+                // More of the program is in use now than when it said hello.
+                self.program_mb = self.program_mb.max(info.program_bytes as f64 / MIB);
                 let measured = self.held();
                 self.told = measured.clone().unwrap_or_default();
                 let slots = info.slots;

@@ -197,7 +197,7 @@ impl EngineConfig {
                     )
                     .read(KV_STORE_MB, default.kv_store_mb),
                 warm_up: section
-                    .key("warm_up", "Compute something before a model counts as loaded.")
+                    .key("warm_up", "Compute something, and take all scratch memory, before a model counts as loaded.")
                     .read(Switch, default.warm_up),
                 pooling: section
                     .key("pooling", "How the vectors of a text's tokens become its embedding; auto: as the file says.")
