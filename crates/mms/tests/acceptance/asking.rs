@@ -52,11 +52,12 @@ pub(crate) async fn memory_for(config: &str, residents: f64) -> u64 {
     let server = Server::start(config);
     load(&server, "mms-demo").await;
     generates(&server, "mms-demo").await;
-    let model = model(&server, "mms-demo").await;
+    let reply = ask(&server.main, &json!({"action": "get_loaded_models_status"})).await;
     server.stop();
-    let figure = |key: &str| model[key].as_f64().unwrap_or_else(|| panic!("no {key}: {model}"));
-    // The last of them needs what is estimated, the others hold what was measured; and not quite enough for one more.
-    (figure("estimated_vram_mb") + (residents - 0.8) * figure("measured_mb")).ceil() as u64
+    // What one copy holds: the larger of what was measured and what is reserved for it, of which KV states that are put aside are a part.
+    let held = reply["total_vram_used_mb"].as_f64().unwrap_or_else(|| panic!("no memory in use: {reply}"));
+    // And not enough for one more.
+    ((residents + 0.2) * held).ceil() as u64
 }
 
 /// A generation that ends only after `max_tokens`: so hot that the end of the answer is one token among many.
