@@ -29,6 +29,9 @@ use crate::speculate::Gauge;
 use crate::sys::Batch;
 use crate::wire::{Incoming, Outbox};
 
+use keep::Awaited;
+pub(crate) use keep::open_store;
+
 /// A heartbeat comes this often at least while there is nothing to do.
 const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Steps of small models take less than a millisecond; a heartbeat for each would cost more than it tells.
@@ -41,6 +44,8 @@ pub(crate) struct Engine {
     slots: Vec<Slot>,
     /// Sequences that have no slot any more; `None`: they are given up.
     store: Option<KvStore>,
+    /// The host has said so.
+    is_ending: bool,
     queue: VecDeque<Queued>,
     inbox: Receiver<Incoming>,
     outbox: Outbox,
@@ -66,6 +71,8 @@ struct Queued {
     came: Instant,
     /// `None`: it is not prepared yet. Requests are prepared in order, so that the first in the queue comes first.
     request: Option<Box<Request>>,
+    /// The state that it can go on from was ordered from disk.
+    awaits: Option<Awaited>,
 }
 
 /// Memory that each step reuses.
@@ -86,7 +93,13 @@ struct Scratch {
 pub(crate) struct OutOfPlace(&'static str);
 
 impl Engine {
-    pub(crate) fn new(loaded: Loaded, prompts: Prompts, inbox: Receiver<Incoming>, outbox: Outbox) -> Self {
+    pub(crate) fn new(
+        loaded: Loaded,
+        prompts: Prompts,
+        store: Option<KvStore>,
+        inbox: Receiver<Incoming>,
+        outbox: Outbox,
+    ) -> Self {
         let slots = (0..loaded.info.slots).map(|_| Slot::default()).collect();
         let memory_is_partial = !loaded.model.is_recurrent() && !loaded.model.is_hybrid();
         let scratch = Scratch {
@@ -101,13 +114,12 @@ impl Engine {
         let shifts = overflow::shifts(&loaded, memory_is_partial);
         let speculation = if memory_is_partial { loaded.settings.speculation } else { Speculation::Off };
         let crowd = Crowd::new(loaded.context.most_threads());
-        let store_bytes = (loaded.settings.kv_store_mb as usize) << 20;
-        let store = (store_bytes > 0).then(|| KvStore::new(store_bytes));
         Self {
             loaded,
             prompts,
             slots,
             store,
+            is_ending: false,
             queue: VecDeque::new(),
             inbox,
             outbox,
@@ -129,6 +141,10 @@ impl Engine {
     pub(crate) fn run(mut self) -> Result<(), OutOfPlace> {
         self.heartbeat();
         while self.receive()? {
+            if self.is_ending {
+                self.save_all();
+                break;
+            }
             self.forget_inexact();
             self.admit();
             if self.is_busy() {
@@ -147,7 +163,8 @@ impl Engine {
 
     /// Takes everything that has come; waits when there is nothing to do. False: nothing can come any more.
     fn receive(&mut self) -> Result<bool, OutOfPlace> {
-        if !self.is_busy() && self.queue.front().is_none_or(|first| first.request.is_none()) {
+        let mut prepared = self.queue.iter().take_while(|queued| queued.request.is_some());
+        if !self.is_busy() && prepared.all(|queued| self.awaits(queued)) {
             match self.inbox.recv_timeout(IDLE_HEARTBEAT) {
                 Ok(incoming) => self.take(incoming)?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -167,11 +184,17 @@ impl Engine {
                 self.prepared(prepared);
                 return Ok(());
             }
+            Incoming::Store(notice) => {
+                if let Some(store) = &mut self.store {
+                    store.notice(notice);
+                }
+                return Ok(());
+            }
         };
         match message {
             ToWorker::Generate { id, spec } => {
                 let ticket = self.prompts.prepare(spec);
-                self.queue.push_back(Queued { id, ticket, came, request: None });
+                self.queue.push_back(Queued { id, ticket, came, request: None, awaits: None });
             }
             ToWorker::Cancel { id } => self.cancel(id),
             ToWorker::Embed { id, .. } => {
@@ -180,8 +203,8 @@ impl Engine {
             }
             ToWorker::Hello { .. } => return Err(OutOfPlace("a handshake")),
             ToWorker::Load(_) | ToWorker::Plan(_) => return Err(OutOfPlace("a second model")),
-            // The reader ends the process at once.
-            ToWorker::Shutdown => {}
+            // What is running is dropped; the reader sees to it that the end comes.
+            ToWorker::Shutdown => self.is_ending = true,
         }
         Ok(())
     }
@@ -190,7 +213,10 @@ impl Engine {
     fn prepared(&mut self, prepared: Prepared) {
         let Some(index) = self.queue.iter().position(|queued| prepared.belongs_to(&queued.ticket)) else { return };
         match prepared.request {
-            Ok(request) => self.queue[index].request = Some(request),
+            Ok(request) => {
+                self.queue[index].awaits = self.order(&request.tokens);
+                self.queue[index].request = Some(request);
+            }
             Err(failure) => {
                 if let Some(queued) = self.queue.remove(index) {
                     self.fail(queued.id, failure);
@@ -240,6 +266,9 @@ impl Engine {
 
     fn heartbeat(&mut self) {
         self.last_heartbeat = Instant::now();
+        if let Some(store) = &mut self.store {
+            store.tick();
+        }
         let kept = self.store.as_ref().map(KvStore::holds).unwrap_or_default();
         self.outbox.send(ToHost::Heartbeat(Heartbeat {
             steps: self.steps,
@@ -247,7 +276,7 @@ impl Engine {
             queued: count(self.queue.len()),
             kv_tokens: count(self.slots.iter().map(|slot| slot.cached.len()).sum()),
             kv_store_bytes: kept.ram_bytes,
-            kv_store_disk_bytes: 0,
+            kv_store_disk_bytes: kept.disk_bytes,
             kv_restored: kept.restored,
         }));
     }

@@ -11,7 +11,8 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::VocabType;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use mms_protocol::worker::{
-    DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, LoadSpec, LoadedInfo, LoraAdapter, Speculation,
+    DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, KvStoreSpec, LoadSpec, LoadedInfo, LoraAdapter,
+    Speculation,
 };
 use serde::Serialize;
 
@@ -31,6 +32,8 @@ pub(crate) struct Loaded {
     pub(crate) guesses: usize,
     /// What it was loaded with.
     pub(crate) settings: EngineSettings,
+    /// Where KV states are kept on disk.
+    pub(crate) kv_store: Option<KvStoreSpec>,
     /// What the host is told.
     pub(crate) info: LoadedInfo,
 }
@@ -123,6 +126,7 @@ pub(crate) fn load(
         batch: sizes.batch as usize,
         guesses: sizes.guesses as usize,
         settings: spec.settings,
+        kv_store: spec.kv_store,
         info,
     };
     Ok((loaded, prompter))

@@ -12,7 +12,7 @@ use mms_protocol::worker::{
 };
 
 use crate::beat::beat_while;
-use crate::engine::Engine;
+use crate::engine::{Engine, open_store};
 use crate::load::{devices, load};
 use crate::memory::plan;
 use crate::prompts::Prompts;
@@ -46,6 +46,7 @@ pub(crate) fn serve(socket: UnixStream) -> ExitCode {
     logging::init();
     log_panics_and_end();
     sys::ignore_terminal_signals();
+    sys::survive_file_limits();
     sys::end_with_parent();
     let (outbox, inbox) = match start(socket) {
         Ok(both) => both,
@@ -94,10 +95,13 @@ fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
     let progress = move |fraction| told.send(ToHost::Loading { fraction });
     let loading = beat_while(LOADING_HEARTBEAT, beat, || load(&backend, *spec, at, progress));
     let (loaded, prompter) = loading.map_err(End::LoadFailed)?;
+    let store = open_store(&loaded, &inbox);
     let prompts = Prompts::start(prompter, inbox.sender)
         .map_err(|error| End::LoadFailed(format!("the thread that prepares prompts cannot be started: {error}")))?;
     outbox.send(ToHost::Loaded(loaded.info.clone()));
-    Engine::new(loaded, prompts, inbox.incoming, outbox.clone()).run().map_err(|error| End::Protocol(error.to_string()))
+    Engine::new(loaded, prompts, store, inbox.incoming, outbox.clone())
+        .run()
+        .map_err(|error| End::Protocol(error.to_string()))
 }
 
 /// Both sides say their version; a host of another one still learns ours.

@@ -1,18 +1,22 @@
 //! The socket to the host: frames of a 4-byte big-endian length and JSON, one thread that reads and one that writes.
 //!
 //! The reader thread does nothing that can block but reading. So the end of the socket ends the process at any moment, also during
-//! a long load or decode, and no worker outlives its host; `Shutdown` and broken frames act at once for the same reason.
+//! a long load or decode, and no worker outlives its host; broken frames act at once for the same reason, and so does `Shutdown`, unless
+//! there are states to save.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mms_protocol::worker::{EXIT_PROTOCOL, MAX_FRAME_BYTES, ToHost, ToWorker};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::kv::Notice;
 use crate::prompts::Prepared;
 use crate::sys::exit_now;
 
@@ -26,6 +30,8 @@ pub(crate) enum Incoming {
     Host { message: ToWorker, at: Instant },
     /// A prompt has become tokens.
     Prepared(Prepared),
+    /// Something about states on disk.
+    Store(Notice),
 }
 
 /// Where the engine's thread is told, and the way there for other threads.
@@ -33,6 +39,34 @@ pub(crate) enum Incoming {
 pub(crate) struct Inbox {
     pub(crate) incoming: Receiver<Incoming>,
     pub(crate) sender: Sender<Incoming>,
+    pub(crate) farewell: Farewell,
+}
+
+/// The time that this worker gets to end by itself when it is told to; none at first, so it ends at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Farewell(Arc<AtomicU64>);
+
+impl Farewell {
+    /// From now on it gets so many milliseconds.
+    pub(crate) fn grant(&self, milliseconds: u64) {
+        self.0.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// It is told to end: at once, or after its time at the latest.
+    fn begin(&self) {
+        let time = Duration::from_millis(self.0.load(Ordering::Relaxed));
+        let last = thread::Builder::new().name("farewell".into());
+        let watched = !time.is_zero()
+            && last
+                .spawn(move || {
+                    thread::sleep(time);
+                    exit_now(0)
+                })
+                .is_ok();
+        if !watched {
+            exit_now(0);
+        }
+    }
 }
 
 /// Where messages to the host go; clones share the socket.
@@ -71,14 +105,15 @@ impl Outbox {
 pub(crate) fn start(socket: UnixStream) -> io::Result<(Outbox, Inbox)> {
     let reading = socket.try_clone()?;
     let (sender, incoming) = channel();
-    let to_engine = sender.clone();
+    let (to_engine, farewell) = (sender.clone(), Farewell::default());
+    let told = farewell.clone();
     let (outbox, to_write) = sync_channel(MOST_UNSENT);
-    thread::Builder::new().name("wire-read".into()).spawn(move || read_all(reading, &to_engine))?;
+    thread::Builder::new().name("wire-read".into()).spawn(move || read_all(reading, &to_engine, &told))?;
     thread::Builder::new().name("wire-write".into()).spawn(move || write_all(socket, &to_write))?;
-    Ok((Outbox(outbox), Inbox { incoming, sender }))
+    Ok((Outbox(outbox), Inbox { incoming, sender, farewell }))
 }
 
-fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>) {
+fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>, farewell: &Farewell) {
     let mut buffer = Vec::new();
     loop {
         // Linux wakes a reader of a Unix socket whenever the other side has read, too, and each wake takes a core from the model's
@@ -93,8 +128,12 @@ fn read_all(mut socket: UnixStream, to_engine: &Sender<Incoming>) {
             }
         }
         let message = match serde_json::from_slice(&buffer) {
-            Ok(ToWorker::Shutdown) => exit_now(0),
-            Ok(message) => message,
+            Ok(message) => {
+                if message == ToWorker::Shutdown {
+                    farewell.begin();
+                }
+                message
+            }
             Err(error) => refuse(&error),
         };
         if to_engine.send(Incoming::Host { message, at: Instant::now() }).is_err() {

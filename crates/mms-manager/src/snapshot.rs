@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mms_protocol::view::{MemoryView, ModelState, ModelView};
+use mms_protocol::view::{KvView, MemoryView, ModelState, ModelView};
 use mms_protocol::worker::LoadedInfo;
 
 use crate::catalogue::ModelEntry;
@@ -78,6 +78,8 @@ impl Clock {
 pub(crate) struct WorkerFacts {
     pub(crate) pid: Option<u32>,
     pub(crate) info: Option<LoadedInfo>,
+    /// What it keeps of conversations without a slot.
+    pub(crate) kv: KvView,
 }
 
 /// Joins what the catalogue, the lifecycle and the worker say about a model.
@@ -117,6 +119,7 @@ pub(crate) fn view(
         measured_mb: measured.map(|held| held.amounts.total()),
         estimate_error_mb: measured.map(|held| held.loaded_mb() - estimated_mb),
         reclaimable_mb: measured.map(|held| held.reclaimable_mb),
+        kv: info.and(worker).map(|worker| worker.kv),
         held_by_device: shown.held.iter().map(|(device, mb)| (device.to_owned(), mb)).collect(),
         measured_by_device: measured
             .into_iter()

@@ -151,7 +151,8 @@ pub struct EngineSettings {
     pub speculation: Speculation,
     /// Most tokens guessed at once, 1 to 64. Default 8.
     pub draft_tokens: u32,
-    /// KV states of conversations without a slot that are kept in the worker's memory, MiB; 0: none. Default 128.
+    /// KV states of conversations without a slot that are kept in the worker's memory, MiB; a larger one is not kept. 0: none, on disk
+    /// neither. Default 128.
     pub kv_store_mb: u32,
     /// Compute something, and take all scratch memory, before the model counts as loaded, so that the first request finds everything in
     /// memory. Default true.

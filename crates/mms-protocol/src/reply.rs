@@ -59,6 +59,8 @@ pub enum Reply {
     Stats(Box<StatsView>),
 }
 
+const MIB: f64 = 1024.0 * 1024.0;
+
 /// MiB with two decimals, as all replies show them.
 pub fn mb(value: f64) -> Value {
     json!((value * 100.0).round() / 100.0)
@@ -236,6 +238,9 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
         "load_remaining_s": model.load_remaining_s,
         "held_by_device": by_device(&model.held_by_device),
         "measured_by_device": by_device(&model.measured_by_device),
+        "kv_store_mb": model.kv.map(|kv| mb(kv.ram_bytes as f64 / MIB)),
+        "kv_store_disk_mb": model.kv.map(|kv| mb(kv.disk_bytes as f64 / MIB)),
+        "kv_restored": model.kv.map(|kv| kv.restored),
         "load_ms": model.load_ms,
         "active_requests": model.active_requests,
         "queued_requests": model.queued_requests,

@@ -43,6 +43,17 @@ impl ModelState {
     }
 }
 
+/// KV states that a model keeps for conversations without a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct KvView {
+    /// In memory, bytes.
+    pub ram_bytes: u64,
+    /// On disk, bytes.
+    pub disk_bytes: u64,
+    /// Conversations that went on from one since the load.
+    pub restored: u64,
+}
+
 /// One model of the catalogue.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelView {
@@ -92,6 +103,8 @@ pub struct ModelView {
     pub estimate_error_mb: Option<f64>,
     /// Of the measured memory, pages of the mapped file that the kernel can drop and read again, MiB.
     pub reclaimable_mb: Option<f64>,
+    /// KV states of conversations without a slot; only when loaded.
+    pub kv: Option<KvView>,
     /// Where the memory is, MiB for each device; only when something is held.
     pub held_by_device: BTreeMap<String, f64>,
     /// Where it was measured, MiB for each device; only when loaded.

@@ -236,6 +236,9 @@ pub struct KvStoreSpec {
     pub max_age_s: u64,
     /// Changes whenever the model's file does.
     pub fingerprint: String,
+    /// What saving may take when the worker is told to end, milliseconds; 0: nothing is saved then.
+    #[serde(default)]
+    pub save_within_ms: u64,
 }
 
 /// Context that a model without a configured `context_length` gets at most, tokens.

@@ -17,8 +17,10 @@ impl Engine {
     /// Gives free slots to the requests that have waited longest; but what another slot is just computing is not computed twice.
     pub(super) fn admit(&mut self) {
         while self.slots.iter().any(Slot::is_idle) {
-            let mut prepared = self.queue.iter().map_while(|queued| queued.request.as_ref());
-            let Some(next) = prepared.position(|request| !self.comes_soon(&request.tokens)) else { return };
+            let mut prepared = self.queue.iter().map_while(|queued| Some((queued, &queued.request.as_ref()?.tokens)));
+            let is_next =
+                |(queued, tokens): (&Queued, &Vec<LlamaToken>)| !self.awaits(queued) && !self.comes_soon(tokens);
+            let Some(next) = prepared.position(is_next) else { return };
             let Some(mut queued) = self.queue.remove(next) else { return };
             let Some(request) = queued.request.take() else { return };
             self.assign(&queued, *request);

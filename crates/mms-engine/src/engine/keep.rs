@@ -1,15 +1,60 @@
 //! Between slots and the store of states: what a slot is about to lose goes there, what a prompt can use comes back.
 
-use std::time::Instant;
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 
-use super::Engine;
-use crate::kv::Candidate;
-use crate::kv::shelf::{Found, common, place};
+use super::{Engine, Queued};
+use crate::kv::shelf::{Found, Id, common, place};
+use crate::kv::{Basis, Candidate, KvStore, fingerprint};
 use crate::load::Loaded;
+use crate::wire::{Inbox, Incoming};
+
+/// A disk that takes longer keeps no prompt waiting.
+const DISK_PATIENCE: Duration = Duration::from_secs(3);
+/// While the last state is being written at the end; the whole end has its own limit.
+const LAST_NEWS: Duration = Duration::from_secs(1);
+
+/// A state on its way from disk, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Awaited {
+    id: Id,
+    since: Instant,
+}
+
+/// The store as it was asked for: `None` without memory for it.
+pub(crate) fn open_store(loaded: &Loaded, inbox: &Inbox) -> Option<KvStore> {
+    let Loaded { settings, info, kv_store, .. } = loaded;
+    let bytes = (settings.kv_store_mb as usize) << 20;
+    if bytes == 0 {
+        return None;
+    }
+    let mut store = KvStore::new(bytes);
+    if let Some(spec) = kv_store {
+        let fingerprint = fingerprint(Basis { model: &spec.fingerprint, settings, info });
+        store.save_to(spec, fingerprint, &inbox.sender, (info.vocab_size, info.context_length));
+        inbox.farewell.grant(spec.save_within_ms);
+    }
+    Some(store)
+}
 
 impl Engine {
+    /// Orders from disk what a prompt can go on from.
+    pub(super) fn order(&mut self, prompt: &[LlamaToken]) -> Option<Awaited> {
+        let store = self.store.as_mut()?;
+        let in_slot = self.slots.iter().map(|slot| common(prompt, slot.reusable())).max().unwrap_or(0);
+        let found = store.find_anywhere(prompt, in_slot, self.pace.prompt_token())?;
+        let comes = store.is_coming(found.id) || store.fetch(found);
+        comes.then(|| Awaited { id: found.id, since: Instant::now() })
+    }
+
+    /// The request had better wait a moment: what it can go on from is being read.
+    pub(super) fn awaits(&self, queued: &Queued) -> bool {
+        let is_coming = |id| self.store.as_ref().is_some_and(|store| store.is_coming(id));
+        queued.awaits.is_some_and(|Awaited { id, since }| since.elapsed() < DISK_PATIENCE && is_coming(id))
+    }
+
     /// Puts aside what `slot` holds, before all of it behind its first `keep` tokens is lost; if it is worth that.
     pub(super) fn put_aside(&mut self, slot: usize, keep: usize) {
         let Some(store) = &mut self.store else { return };
@@ -65,5 +110,49 @@ impl Engine {
         self.cut(slot, usable);
         tracing::debug!(tokens = self.slots[slot].cached.len(), took = ?began.elapsed(), "brought a sequence back");
         true
+    }
+
+    /// Saves to disk what slots hold and what was put aside, the newest first. What is running is dropped.
+    pub(super) fn save_all(&mut self) {
+        let began = Instant::now();
+        for slot in &mut self.slots {
+            slot.take_job();
+        }
+        self.forget_inexact();
+        let mut slots: Vec<usize> = (0..self.slots.len()).collect();
+        slots.sort_by_key(|slot| Reverse(self.slots[*slot].last_used));
+        for slot in slots {
+            self.save_slot(slot);
+        }
+        let Some(store) = &mut self.store else { return };
+        store.save_rest();
+        while store.is_writing()
+            && let Ok(incoming) = self.inbox.recv_timeout(LAST_NEWS)
+        {
+            if let Incoming::Store(notice) = incoming {
+                store.notice(notice);
+            }
+        }
+        let disk_bytes = store.holds().disk_bytes;
+        tracing::debug!(disk_bytes, took = ?began.elapsed(), "saved what there was");
+    }
+
+    fn save_slot(&mut self, slot: usize) {
+        let tokens = self.slots[slot].reusable();
+        let is_whole_in = |other: usize| {
+            let held = self.slots[other].reusable();
+            self.memory_is_partial && held.starts_with(tokens) && (held.len() > tokens.len() || other < slot)
+        };
+        if (0..self.slots.len()).any(|other| other != slot && is_whole_in(other)) {
+            return;
+        }
+        let Some(store) = self.store.as_mut().filter(|store| store.is_unsaved(tokens)) else { return };
+        let context = &mut self.loaded.context;
+        if store.make_room_at_end(context.state_bytes(slot))
+            && let Some(state) = context.save(slot)
+        {
+            let cut_from = if self.memory_is_partial { context.saved_cut_from(tokens.len()) } else { tokens.len() };
+            store.save_slot(tokens, state, cut_from);
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! the common beginning; states of models with a sliding window or a recurrent memory only as a whole (`cut_from`). So of two states
 //! that are one sequence, only the longer one is kept, unless it cannot be cut to the other.
 
+use std::time::Duration;
+
 /// Names a state; never used twice.
 pub(crate) type Id = u64;
 
@@ -27,6 +29,8 @@ pub(crate) struct State<T> {
     pub(crate) in_use: bool,
     /// Grows with every use of any state.
     pub(crate) used: u64,
+    /// When it was used last, on the caller's clock.
+    pub(crate) since: Duration,
 }
 
 /// The state that serves a prompt best.
@@ -67,37 +71,61 @@ impl<T: PartialEq> Shelf<T> {
         self.states.iter().filter(|state| state.in_ram).map(|state| state.bytes).sum()
     }
 
+    /// Bytes of all states on disk.
+    pub(crate) fn disk_bytes(&self) -> usize {
+        self.states.iter().filter(|state| state.on_disk).map(|state| state.bytes).sum()
+    }
+
     /// Where a prompt's beginning is kept best. At least the last token of a prompt is computed anew: its logits are what sampling
     /// needs.
-    pub(crate) fn find(&self, prompt: &[T]) -> Option<Found> {
+    pub(crate) fn find(&self, prompt: &[T], in_ram_only: bool) -> Option<Found> {
         let usable = &prompt[..prompt.len().saturating_sub(1)];
         let candidates = self.states.iter().filter_map(|state| {
             let common = common(usable, &state.tokens);
             let &State { id, bytes, in_ram, .. } = state;
             let found = Found { id, common, whole: common == state.tokens.len(), bytes, in_ram };
-            (common > 0 && common >= state.cut_from).then_some(found)
+            (common > 0 && common >= state.cut_from && (in_ram || !in_ram_only)).then_some(found)
         });
         candidates.max_by_key(|found| (found.common, found.in_ram, std::cmp::Reverse(found.bytes), found.id))
     }
 
     /// So many of these tokens, from the first on, can be had from a state that is kept.
     pub(crate) fn held(&self, tokens: &[T]) -> usize {
-        let held = |state: &State<T>| Some(common(tokens, &state.tokens)).filter(|common| *common >= state.cut_from);
-        self.states.iter().filter_map(held).max().unwrap_or(0)
+        self.held_by(tokens, |_| true)
     }
 
-    /// Takes a state in, as the one used last. Those that are a part of it are taken out and returned.
-    pub(crate) fn insert(&mut self, tokens: Vec<T>, bytes: usize, cut_from: usize) -> (Id, Vec<State<T>>) {
-        let is_superseded = |state: &mut State<T>| {
-            !state.in_use && cut_from <= state.cut_from && is_part(&state.tokens, &tokens, cut_from)
-        };
-        let superseded = self.states.extract_if(.., is_superseded).collect();
+    /// The same of states on disk.
+    pub(crate) fn held_on_disk(&self, tokens: &[T]) -> usize {
+        self.held_by(tokens, |state| state.on_disk)
+    }
+
+    fn held_by(&self, tokens: &[T], counts: impl Fn(&State<T>) -> bool) -> usize {
+        let held = |state: &State<T>| Some(common(tokens, &state.tokens)).filter(|common| *common >= state.cut_from);
+        self.states.iter().filter(|state| counts(state)).filter_map(held).max().unwrap_or(0)
+    }
+
+    /// Takes a state in, as the one used last.
+    pub(crate) fn insert(&mut self, tokens: Vec<T>, bytes: usize, cut_from: usize, now: Duration) -> Id {
         let id = self.next;
         self.next += 1;
         let (in_ram, on_disk, in_use) = (false, false, false);
-        self.states.push(State { id, tokens, bytes, cut_from, in_ram, on_disk, in_use, used: 0 });
-        self.touch(id);
-        (id, superseded)
+        let (used, since) = (0, now);
+        self.states.push(State { id, tokens, bytes, cut_from, in_ram, on_disk, in_use, used, since });
+        self.touch(id, now);
+        id
+    }
+
+    /// States that this one makes superfluous: all that they serve, it serves as well.
+    pub(crate) fn parts(&self, id: Id) -> Vec<Id> {
+        let Some(whole) = self.get(id) else { return Vec::new() };
+        let is_part = |state: &&State<T>| {
+            state.id != id
+                && !state.in_use
+                && whole.cut_from <= state.cut_from
+                && whole.tokens.starts_with(&state.tokens)
+                && whole.cut_from <= state.tokens.len()
+        };
+        self.states.iter().filter(is_part).map(|state| state.id).collect()
     }
 
     pub(crate) fn remove(&mut self, id: Id) -> Option<State<T>> {
@@ -106,12 +134,44 @@ impl<T: PartialEq> Shelf<T> {
     }
 
     /// Takes note of a use.
-    pub(crate) fn touch(&mut self, id: Id) {
+    pub(crate) fn touch(&mut self, id: Id, now: Duration) {
         self.clock += 1;
-        let clock = self.clock;
+        let used = self.clock;
         if let Some(state) = self.get_mut(id) {
-            state.used = clock;
+            (state.used, state.since) = (used, now);
         }
+    }
+
+    /// The state that should be written to disk next: the one used longest ago, when those that are in memory alone take more than half
+    /// of the `most` bytes, or leave no room for one that comes from disk and one that has to give way to it; otherwise one that was not
+    /// used since `calm`.
+    pub(crate) fn to_write(&self, most: usize, calm: Duration) -> Option<Id> {
+        let unsaved = || self.states.iter().filter(|state| state.in_ram && !state.on_disk);
+        let oldest = unsaved().filter(|state| !state.in_use).min_by_key(|state| state.used)?;
+        let bytes = unsaved().map(|state| state.bytes).sum::<usize>();
+        let largest = self.states.iter().map(|state| state.bytes).max().unwrap_or(0);
+        let presses = bytes > (most / 2).min(most.saturating_sub(2 * largest));
+        (presses || oldest.since <= calm).then_some(oldest.id)
+    }
+
+    /// Those that are in memory alone, the one used last first.
+    pub(crate) fn unsaved(&self) -> Vec<Id> {
+        let mut unsaved: Vec<&State<T>> = self.states.iter().filter(|state| state.in_ram && !state.on_disk).collect();
+        unsaved.sort_by_key(|state| std::cmp::Reverse(state.used));
+        unsaved.into_iter().map(|state| state.id).collect()
+    }
+
+    /// States on disk alone that are not worth a place in the list of what is known: together they have more than `most` tokens. Those
+    /// used longest ago are named.
+    pub(crate) fn too_many(&self, most: usize) -> Vec<Id> {
+        let mut asleep: Vec<&State<T>> = self.states.iter().filter(|state| !state.in_ram && !state.in_use).collect();
+        asleep.sort_by_key(|state| std::cmp::Reverse(state.used));
+        let mut tokens = 0;
+        let is_beyond = |state: &&State<T>| {
+            tokens += state.tokens.len();
+            tokens > most
+        };
+        asleep.into_iter().filter(is_beyond).map(|state| state.id).collect()
     }
 
     /// States whose bytes have to leave memory so that `bytes` more are within `most`: those on disk first, as nothing is lost with
@@ -151,11 +211,6 @@ pub(crate) fn place<T: PartialEq>(prompt: &[T], slots: &[Option<(&[T], u64)>]) -
 /// Length of the common beginning.
 pub(crate) fn common<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// `part` can be had by cutting `whole`.
-fn is_part<T: PartialEq>(part: &[T], whole: &[T], cut_from: usize) -> bool {
-    whole.starts_with(part) && part.len() >= cut_from
 }
 
 #[cfg(test)]

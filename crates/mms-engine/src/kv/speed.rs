@@ -25,6 +25,11 @@ impl Speed {
         note(&mut self.ram, bytes, took);
     }
 
+    /// Takes note of reading from disk.
+    pub(crate) fn read(&mut self, bytes: usize, took: Duration) {
+        note(&mut self.disk, bytes, took);
+    }
+
     /// Saving `bytes` is cheap beside computing `tokens`, each of which takes so many seconds if that is known.
     pub(crate) fn may_save(&self, bytes: usize, tokens: usize, token: Option<f64>) -> bool {
         self.is_within(self.seconds(bytes, true), tokens, token, SAVING_SHARE)
@@ -73,6 +78,8 @@ mod tests {
         // What the machine was once able to do counts, not a bad moment.
         speed.copied(1 << 20, Duration::from_secs(1));
         assert!(speed.may_save(bytes, 400, Some(5e-5)));
+        speed.read(1 << 20, Duration::from_micros(100));
+        assert!(speed.may_restore(bytes, false, 400, Some(5e-5)));
         // Too little to measure.
         let mut speed = Speed::default();
         speed.copied(100, Duration::from_secs(1));

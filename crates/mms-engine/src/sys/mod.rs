@@ -13,4 +13,4 @@ pub(crate) use context::{Batch, Context, ContextOptions, DecodeError, continues_
 pub(crate) use log::{LogLevel, route_last_words, route_log, system_info};
 pub(crate) use memory::{Share, Stored, stored_tensors, tensors};
 pub(crate) use pages::file_bytes;
-pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, processor_time};
+pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, processor_time, survive_file_limits};

@@ -41,6 +41,13 @@ pub(crate) fn ignore_terminal_signals() {
     }
 }
 
+/// A file that would be longer than the limit on files (`ulimit -f`) gives an error then, as a full disk does, and does not end the
+/// process.
+pub(crate) fn survive_file_limits() {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// What the kernel counts about the processor time of this process so far.
 pub(crate) fn processor_time() -> ProcessorTime {
     // SAFETY: all-zero is a valid `rusage`, and getrusage writes only to it.

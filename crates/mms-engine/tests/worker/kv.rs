@@ -6,21 +6,21 @@ use mms_protocol::worker::{CacheType, ContextOverflow, EngineSettings, FlashAtte
 use crate::support::{Answer, Host, ask, ramble};
 
 /// One slot, so that every other prompt takes it.
-fn one_slot() -> EngineSettings {
+pub(crate) fn one_slot() -> EngineSettings {
     EngineSettings { slots: 1, context_length: 1024, ..EngineSettings::default() }
 }
 
-fn without(settings: &EngineSettings) -> EngineSettings {
+pub(crate) fn without(settings: &EngineSettings) -> EngineSettings {
     EngineSettings { kv_store_mb: 0, ..settings.clone() }
 }
 
 /// A prompt of some hundred tokens; those of another `topic` have nothing in common with it.
-fn long(topic: &str, question: &str) -> GenerateSpec {
+pub(crate) fn long(topic: &str, question: &str) -> GenerateSpec {
     let text = format!("{topic} is what this is about, and {topic} only. ").repeat(12);
     GenerateSpec { prompt: Prompt::Raw(format!("{text}{question}")), ..ask("", 12) }
 }
 
-fn beat(host: &mut Host) -> Heartbeat {
+pub(crate) fn beat(host: &mut Host) -> Heartbeat {
     loop {
         if let ToHost::Heartbeat(beat) = host.receive()
             && beat.busy_slots == 0
@@ -31,7 +31,7 @@ fn beat(host: &mut Host) -> Heartbeat {
 }
 
 /// Nearly all of the prompt was there.
-fn is_warm(answer: &Answer) -> bool {
+pub(crate) fn is_warm(answer: &Answer) -> bool {
     answer.cached_tokens == answer.usage().cached_tokens && answer.cached_tokens + 16 > answer.prompt_tokens
 }
 

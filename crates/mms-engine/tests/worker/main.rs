@@ -5,6 +5,7 @@ mod constraint;
 mod generate;
 mod gguf;
 mod kv;
+mod kv_disk;
 mod life;
 mod load;
 mod overflow;

@@ -123,6 +123,15 @@ impl Writer<'_> {
         self.each(health, "model_memory_estimate_error_ratio", "The same as a part of what was expected", |model| {
             model.estimate_error_mb.filter(|_| model.estimated_mb > 0.0).map(|mb| mb / model.estimated_mb)
         })?;
+        self.each(health, "kv_store_bytes", "KV states of conversations without a slot, in memory", |model| {
+            model.kv.map(|kv| kv.ram_bytes as f64)
+        })?;
+        self.each(health, "kv_store_disk_bytes", "The same on disk, of loaded models", |model| {
+            model.kv.map(|kv| kv.disk_bytes as f64)
+        })?;
+        self.each(health, "kv_restored", "Conversations that went on from such a state since the load", |model| {
+            model.kv.map(|kv| kv.restored as f64)
+        })?;
         self.each(health, "model_requests_active", "Requests running in the worker", |model| {
             Some(f64::from(model.active_requests))
         })?;

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mms_protocol::Event;
-use mms_protocol::worker::{EngineSettings, LoadSpec, ToWorker};
+use mms_protocol::worker::{EngineSettings, KvStoreSpec, LoadSpec, ToWorker};
 
 use super::{Resident, Task};
 use crate::catalogue::ModelEntry;
 use crate::lifecycle::{Effect, Note, WorkerId};
 use crate::snapshot::WorkerFacts;
 use crate::worker::{Job, Worker};
+
+/// Of the time that a worker gets to end, what saving its KV states may take.
+const SAVING_SHARE: f64 = 0.8;
 
 impl Task {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -86,7 +89,7 @@ impl Task {
     fn spawn(&mut self, worker: WorkerId, model: String) {
         let Some(entry) = self.entries.get(&model) else { return };
         let reserved = self.lifecycle.shown(Instant::now(), &model).map(|shown| shown.held).unwrap_or_default();
-        let load = self.load_spec(entry);
+        let load = LoadSpec { kv_store: self.kv_store(entry), ..self.load_spec(entry) };
         tracing::info!(model, reserved_mb = reserved.total().round(), "loading");
         let (program, gpus) = (self.config.worker_program.clone(), Arc::clone(&self.needs.gpus));
         let counters = self.counters.of_model(&model);
@@ -96,6 +99,7 @@ impl Task {
         self.workers.insert(worker, Resident { worker: worker_handle, model, entry, facts: WorkerFacts::default() });
     }
 
+    /// What it is loaded with, but for its KV states on disk: measuring needs none.
     pub(super) fn load_spec(&self, entry: &ModelEntry) -> LoadSpec {
         LoadSpec {
             path: entry.path.display().to_string(),
@@ -104,6 +108,20 @@ impl Task {
             chat_template: entry.chat_template.clone(),
             kv_store: None,
         }
+    }
+
+    fn kv_store(&self, entry: &ModelEntry) -> Option<KvStoreSpec> {
+        let store = self.config.kv_store.as_ref()?;
+        // A part of the time that it has stays for what is under way, and for the end itself.
+        let save_within = self.config.limits.shutdown_grace.mul_f64(SAVING_SHARE);
+        Some(KvStoreSpec {
+            folder: store.folder.display().to_string(),
+            max_mb: store.max_mb,
+            max_states: store.max_states,
+            max_age_s: store.max_age.as_secs(),
+            fingerprint: format!("{:016x}", entry.fingerprint),
+            save_within_ms: u64::try_from(save_within.as_millis()).unwrap_or(u64::MAX),
+        })
     }
 
     /// What it is loaded with.

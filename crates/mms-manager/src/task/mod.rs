@@ -306,6 +306,12 @@ impl Task {
                     resident.facts.info = Some(*info);
                 }
             }
+            Report::Kv(kv) => {
+                if let Some(resident) = self.workers.get_mut(&worker) {
+                    resident.facts.kv = kv;
+                    self.lifecycle.touch(&resident.model);
+                }
+            }
             Report::Input(WorkerInput::Gone(reason)) => {
                 if let Some(resident) = self.workers.remove(&worker) {
                     tracing::info!(model = resident.model, reason, "worker gone");

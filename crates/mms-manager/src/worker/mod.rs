@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
+use mms_protocol::view::KvView;
 use mms_protocol::worker::{LoadSpec, LoadedInfo, MAX_FRAME_BYTES, PROTOCOL_VERSION, ToHost, ToWorker, WorkerHello};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -45,6 +46,8 @@ pub enum Report {
     Hello(Box<WorkerHello>),
     /// It loaded the model; an input for the lifecycle follows.
     Info(Box<LoadedInfo>),
+    /// What it keeps of conversations without a slot has changed; an input for the lifecycle follows.
+    Kv(KvView),
     /// For the lifecycle.
     Input(WorkerInput),
 }
@@ -143,8 +146,8 @@ struct Attendant {
     oom_kills: Option<u64>,
     /// The last figures that were told.
     told: Held,
-    /// KV states put aside, bytes.
-    kv_store_bytes: u64,
+    /// KV states put aside, as they were told last.
+    kv: KvView,
     /// Pages of files other than the model's that are in use, MiB.
     program_mb: f64,
     /// Tensors that are used where the mapped file has them, MiB.
@@ -175,7 +178,7 @@ impl Attendant {
             killed: false,
             oom_kills: MemoryProbe::default().oom_kills(),
             told: Held::default(),
-            kv_store_bytes: 0,
+            kv: KvView::default(),
             program_mb: 0.0,
             mapped_mb: 0.0,
             gpus_free: Amounts::default(),
@@ -277,7 +280,7 @@ impl Attendant {
             }
             self.gpus_free = gpus.read().into_iter().map(|gpu| (gpu.device, gpu.free_mb)).collect();
         }
-        let kv_store_mb = self.kv_store_bytes as f64 / MIB;
+        let kv_store_mb = self.kv.ram_bytes as f64 / MIB;
         Some(Held { amounts, reclaimable_mb: needed.file_mapped_mb, kv_store_mb })
     }
 
@@ -333,7 +336,15 @@ impl Attendant {
             }
             ToHost::Failed { id, failure } => WorkerInput::Says(id, Said::Failed(failure)),
             ToHost::Heartbeat(beat) => {
-                self.kv_store_bytes = beat.kv_store_bytes;
+                let kv = KvView {
+                    ram_bytes: beat.kv_store_bytes,
+                    disk_bytes: beat.kv_store_disk_bytes,
+                    restored: beat.kv_restored,
+                };
+                if self.kv != kv {
+                    self.kv = kv;
+                    _ = self.reports.send((self.job.worker, Report::Kv(kv)));
+                }
                 WorkerInput::Alive
             }
         };

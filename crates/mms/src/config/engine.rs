@@ -193,7 +193,7 @@ impl EngineConfig {
                 kv_store_mb: section
                     .key(
                         "kv_store_mb",
-                        "KV states of conversations without a slot kept in memory, MiB for each model; 0: none.",
+                        "KV states of conversations without a slot kept in memory, MiB for each model; a larger one is not kept. 0: none, on disk neither.",
                     )
                     .read(KV_STORE_MB, default.kv_store_mb),
                 warm_up: section

@@ -5,6 +5,7 @@ use mms_client::HttpClient;
 use serde_json::{Value, json};
 
 use crate::asking::{answers, ask, eventually, generates};
+use crate::kv::{goes_on, unload};
 use crate::models::folder;
 use crate::support::{Disk, PATIENCE, Server};
 
@@ -29,6 +30,26 @@ async fn a_limit_on_the_length_of_files_is_told_too() {
     let server = Server::start_in(folder("", &[]), &[]);
     let disk = Disk::Limited(server.pid());
     told_and_kept(server, &disk).await;
+}
+
+/// Conversations are saved when their model goes; on a full disk they begin anew, which is all that happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_no_conversations_and_stops_none() {
+    let config = "[engine]\nslots = 1\ncontext_length = 1024\n[kv_store]\nfolder = \"disk/kv\"\n";
+    let (server, disk) = Server::start_on_small_disk(folder(config, &[]));
+    unload(&server, "mms-demo").await;
+    disk.fill();
+    let (expect, warm) = goes_on(&server, "mms-demo", "Ship").await;
+    assert!(!warm);
+    goes_on(&server, "mms-demo", "A boat").await;
+    unload(&server, "mms-demo").await;
+    assert_eq!(goes_on(&server, "mms-demo", "Ship").await, (expect.clone(), false));
+    unload(&server, "mms-demo").await;
+    disk.free();
+    assert_eq!(goes_on(&server, "mms-demo", "Ship").await, (expect.clone(), false));
+    unload(&server, "mms-demo").await;
+    assert_eq!(goes_on(&server, "mms-demo", "Ship").await, (expect, true));
+    server.stop();
 }
 
 async fn told_and_kept(server: Server, disk: &Disk) {

@@ -38,6 +38,7 @@ mod dying;
 #[path = "../../../mms-manager/src/gguf/builder.rs"]
 mod gguf;
 mod headers;
+mod kv;
 mod leaving;
 mod limits;
 mod loads;

@@ -1,18 +1,23 @@
 //! The shelf against its rules, on few letters so that common beginnings are common.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::{Found, Id, LEAST_KEPT, Shelf, is_worth_keeping, is_worth_restoring, place};
 
 /// A state in memory of one byte for each token.
 fn put(shelf: &mut Shelf<u8>, tokens: &str, cut_from: usize) -> Id {
-    let (id, _) = shelf.insert(tokens.bytes().collect(), tokens.len(), cut_from);
+    let id = shelf.insert(tokens.bytes().collect(), tokens.len(), cut_from, Duration::ZERO);
     shelf.get_mut(id).expect("just inserted").in_ram = true;
+    for part in shelf.parts(id) {
+        shelf.remove(part);
+    }
     id
 }
 
 fn found(shelf: &Shelf<u8>, prompt: &str) -> Option<(Id, usize, bool)> {
-    shelf.find(prompt.as_bytes()).map(|Found { id, common, whole, .. }| (id, common, whole))
+    shelf.find(prompt.as_bytes(), false).map(|Found { id, common, whole, .. }| (id, common, whole))
 }
 
 #[test]
@@ -27,6 +32,7 @@ fn the_longest_common_beginning_is_found() {
     // Of equals the one in memory.
     shelf.get_mut(boats).expect("kept").in_ram = false;
     assert_eq!(found(&shelf, "be friendly! x"), Some((ships, 13, false)));
+    assert_eq!(shelf.find(b"be friendly! boats", true).map(|found| (found.id, found.common)), Some((ships, 13)));
 }
 
 #[test]
@@ -45,14 +51,42 @@ fn what_cannot_be_cut_serves_as_a_whole_or_from_a_length_on() {
 #[test]
 fn a_longer_state_takes_the_place_of_its_beginning() {
     let mut shelf = Shelf::new();
-    put(&mut shelf, "abc", 0);
-    put(&mut shelf, "abx", 0);
-    let (_, superseded) = shelf.insert(b"abcdef".to_vec(), 6, 0);
-    assert_eq!(superseded.iter().map(|state| state.tokens.as_slice()).collect::<Vec<_>>(), [b"abc"]);
+    let [abc, abx] = ["abc", "abx"].map(|tokens| put(&mut shelf, tokens, 0));
+    let longer = put(&mut shelf, "abcdef", 0);
+    assert!(shelf.get(abc).is_none() && shelf.get(abx).is_some() && shelf.get(longer).is_some());
     // One that cannot be cut leaves the shorter ones.
-    let (_, superseded) = shelf.insert(b"abxyz".to_vec(), 5, 5);
-    assert!(superseded.is_empty());
-    assert!(shelf.held(b"abx") == 3);
+    put(&mut shelf, "abxyz", 5);
+    assert!(shelf.get(abx).is_some());
+}
+
+#[test]
+fn what_is_in_memory_alone_is_written_when_it_presses_or_rests() {
+    let mut shelf = Shelf::new();
+    let (early, late) = (Duration::from_secs(1), Duration::from_secs(9));
+    let [a, b] = ["aaaa", "bbbb"].map(|tokens| put(&mut shelf, tokens, 0));
+    shelf.touch(a, late);
+    shelf.touch(b, early);
+    assert_eq!(shelf.to_write(15, Duration::ZERO), Some(a), "more than half");
+    assert_eq!(shelf.to_write(16, Duration::ZERO), None);
+    assert_eq!(shelf.to_write(16, early), None, "the one used longest ago is not calm");
+    shelf.touch(a, late);
+    assert_eq!(shelf.to_write(16, early), Some(b));
+    let large = put(&mut shelf, "cccccc", 0);
+    assert_eq!(shelf.to_write(28, Duration::ZERO), None);
+    shelf.get_mut(large).expect("kept").on_disk = true;
+    assert_eq!(
+        (shelf.to_write(20, Duration::ZERO), shelf.to_write(19, Duration::ZERO)),
+        (None, Some(b)),
+        "room for two"
+    );
+    shelf.remove(large);
+    assert_eq!(shelf.unsaved(), [a, b]);
+    shelf.get_mut(b).expect("kept").on_disk = true;
+    assert_eq!((shelf.to_write(16, early), shelf.to_write(16, late)), (None, Some(a)));
+    assert_eq!(shelf.disk_bytes(), 4);
+    assert!(shelf.too_many(0).is_empty(), "both are in memory");
+    shelf.get_mut(b).expect("kept").in_ram = false;
+    assert_eq!((shelf.too_many(4), shelf.too_many(3)), (vec![], vec![b]));
 }
 
 #[test]
@@ -61,7 +95,7 @@ fn room_is_made_by_what_is_on_disk_and_then_by_age() {
     let [a, b, c] = ["aaaa", "bbbb", "cccc"].map(|tokens| put(&mut shelf, tokens, 0));
     assert_eq!(shelf.make_room(4, 16), Some(vec![]));
     assert_eq!(shelf.make_room(4, 12), Some(vec![a]));
-    shelf.touch(a);
+    shelf.touch(a, Duration::ZERO);
     assert_eq!(shelf.make_room(4, 12), Some(vec![b]));
     shelf.get_mut(c).expect("kept").on_disk = true;
     assert_eq!(shelf.make_room(8, 12), Some(vec![c, b]));
@@ -108,7 +142,7 @@ proptest! {
             prop_assert_eq!(shelf.held(tokens.as_bytes()), tokens.len());
         }
         // What is found is a beginning of the prompt, leaves its last token, and may be cut to that.
-        if let Some(found) = shelf.find(prompt.as_bytes()) {
+        if let Some(found) = shelf.find(prompt.as_bytes(), false) {
             let state = shelf.get(found.id).expect("kept");
             prop_assert!(found.common < prompt.len() && found.common >= state.cut_from);
             prop_assert!(state.tokens.starts_with(&prompt.as_bytes()[..found.common]));
