@@ -53,6 +53,9 @@ pub(crate) struct Gguf {
 
 const ALIGNMENT: usize = 32;
 
+/// The bytes, and three more.
+const BYTE_TOKENS: u64 = 259;
+
 impl Gguf {
     pub(crate) fn key(mut self, key: &str, value: impl Into<Meta>) -> Self {
         self.keys.push((key.to_owned(), value.into()));
@@ -62,6 +65,25 @@ impl Gguf {
     /// A tensor of numbers between -`size` and `size`, the same in every run.
     pub(crate) fn random(self, name: &str, dimensions: &[u64], size: f32) -> Self {
         self.tensor(name, dimensions, size, Kind::F32)
+    }
+
+    /// Gives it a vocabulary of [`BYTE_TOKENS`] tokens: each byte is one.
+    fn knows_bytes(self) -> Self {
+        let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+        let tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(bytes).collect();
+        let kinds = (0..tokens.len()).map(|token| [2, 3, 3].get(token).copied().unwrap_or(6)).collect();
+        self.key("tokenizer.ggml.model", "llama")
+            .key("tokenizer.ggml.scores", Meta::F32s(vec![0.0; tokens.len()]))
+            .key("tokenizer.ggml.token_type", Meta::I32s(kinds))
+            .key("tokenizer.ggml.tokens", Meta::Texts(tokens))
+    }
+
+    /// A tensor with the same number in all places.
+    fn constant(mut self, name: &str, dimensions: &[u64], value: f32) -> Self {
+        let count = dimensions.iter().product::<u64>();
+        let bytes = (0..count).flat_map(|_| value.to_le_bytes()).collect();
+        self.tensors.push(Tensor { name: name.to_owned(), dimensions: dimensions.to_vec(), kind: Kind::F32, bytes });
+        self
     }
 
     fn tensor(mut self, name: &str, dimensions: &[u64], size: f32, kind: Kind) -> Self {
@@ -174,10 +196,6 @@ pub(crate) fn adapter(architecture: &str) -> Gguf {
 /// A Llama of four layers, most of it in `hidden` columns, that knows bytes and what it says means nothing.
 pub(crate) fn random_model(kind: Kind, hidden: u64) -> Gguf {
     const WIDTH: u64 = 256;
-    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
-    let tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(bytes).collect();
-    let count = tokens.len() as u64;
-    let kinds = (0..tokens.len()).map(|token| [2, 3, 3].get(token).copied().unwrap_or(6)).collect();
     let mut model = Gguf::default()
         .key("general.architecture", "llama")
         .key("llama.context_length", 2048)
@@ -188,12 +206,9 @@ pub(crate) fn random_model(kind: Kind, hidden: u64) -> Gguf {
         .key("llama.attention.head_count_kv", 4)
         .key("llama.rope.dimension_count", 64)
         .key("llama.attention.layer_norm_rms_epsilon", 1e-5)
-        .key("tokenizer.ggml.model", "llama")
-        .key("tokenizer.ggml.scores", Meta::F32s(vec![0.0; tokens.len()]))
-        .key("tokenizer.ggml.token_type", Meta::I32s(kinds))
-        .key("tokenizer.ggml.tokens", Meta::Texts(tokens))
-        .random("token_embd.weight", &[WIDTH, count], 0.05)
-        .random("output.weight", &[WIDTH, count], 0.05)
+        .knows_bytes()
+        .random("token_embd.weight", &[WIDTH, BYTE_TOKENS], 0.05)
+        .random("output.weight", &[WIDTH, BYTE_TOKENS], 0.05)
         .random("output_norm.weight", &[WIDTH], 1.0);
     for layer in 0..4 {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
@@ -205,6 +220,81 @@ pub(crate) fn random_model(kind: Kind, hidden: u64) -> Gguf {
             [("ffn_gate", WIDTH, hidden), ("ffn_up", WIDTH, hidden), ("ffn_down", hidden, WIDTH)]
         {
             model = model.tensor(&name(part), &[columns, rows], 0.05, kind);
+        }
+    }
+    model
+}
+
+/// A Mamba of two layers: its memory is one state for all that was said, which cannot go back.
+pub(crate) fn recurrent_model() -> Gguf {
+    const WIDTH: u64 = 64;
+    const INNER: u64 = 128;
+    const STATE: u64 = 16;
+    const RANK: u64 = 4;
+    let mut model = Gguf::default()
+        .key("general.architecture", "mamba")
+        .key("mamba.context_length", 2048)
+        .key("mamba.embedding_length", 64)
+        .key("mamba.block_count", 2)
+        .key("mamba.feed_forward_length", 0)
+        .key("mamba.attention.head_count", 0)
+        .key("mamba.attention.layer_norm_rms_epsilon", 1e-5)
+        .key("mamba.ssm.conv_kernel", 4)
+        .key("mamba.ssm.inner_size", 128)
+        .key("mamba.ssm.state_size", 16)
+        .key("mamba.ssm.time_step_rank", 4)
+        .knows_bytes()
+        .random("token_embd.weight", &[WIDTH, BYTE_TOKENS], 1.0)
+        .random("output.weight", &[WIDTH, BYTE_TOKENS], 1.0)
+        .constant("output_norm.weight", &[WIDTH], 1.0);
+    for layer in 0..2 {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        model = model
+            .constant(&name("attn_norm.weight"), &[WIDTH], 1.0)
+            .random(&name("ssm_in.weight"), &[WIDTH, 2 * INNER], 0.3)
+            .random(&name("ssm_conv1d.weight"), &[4, INNER], 0.5)
+            .random(&name("ssm_conv1d.bias"), &[INNER], 0.1)
+            .random(&name("ssm_x.weight"), &[INNER, RANK + 2 * STATE], 0.3)
+            .random(&name("ssm_dt.weight"), &[RANK, INNER], 0.3)
+            .random(&name("ssm_dt.bias"), &[INNER], 0.1)
+            .constant(&name("ssm_a"), &[STATE, INNER], -0.05)
+            .random(&name("ssm_d"), &[INNER], 1.0)
+            .random(&name("ssm_out.weight"), &[INNER, WIDTH], 0.3);
+    }
+    model
+}
+
+/// A Gemma 2 of two layers, one of which sees only the last `window` tokens.
+pub(crate) fn windowed_model(window: u32) -> Gguf {
+    const WIDTH: u64 = 64;
+    const HIDDEN: u64 = 128;
+    let mut model = Gguf::default()
+        .key("general.architecture", "gemma2")
+        .key("gemma2.context_length", 2048)
+        .key("gemma2.embedding_length", 64)
+        .key("gemma2.block_count", 2)
+        .key("gemma2.feed_forward_length", 128)
+        .key("gemma2.attention.head_count", 4)
+        .key("gemma2.attention.head_count_kv", 4)
+        .key("gemma2.attention.key_length", 16)
+        .key("gemma2.attention.value_length", 16)
+        .key("gemma2.attention.layer_norm_rms_epsilon", 1e-5)
+        .key("gemma2.attention.sliding_window", window)
+        .knows_bytes()
+        .random("token_embd.weight", &[WIDTH, BYTE_TOKENS], 0.1)
+        .constant("output_norm.weight", &[WIDTH], 1.0);
+    for layer in 0..2 {
+        let name = |part: &str| format!("blk.{layer}.{part}.weight");
+        for part in ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"] {
+            model = model.constant(&name(part), &[WIDTH], 1.0);
+        }
+        for part in ["attn_q", "attn_k", "attn_v", "attn_output"] {
+            model = model.random(&name(part), &[WIDTH, WIDTH], 0.3);
+        }
+        for (part, columns, rows) in
+            [("ffn_gate", WIDTH, HIDDEN), ("ffn_up", WIDTH, HIDDEN), ("ffn_down", HIDDEN, WIDTH)]
+        {
+            model = model.random(&name(part), &[columns, rows], 0.3);
         }
     }
     model

@@ -4,11 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mms_protocol::generate::{GenerateSpec, Prompt};
 use mms_protocol::worker::{CacheType, EngineSettings, Heartbeat, KvStoreSpec, LoadSpec, ToHost, ToWorker};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use crate::gguf::{recurrent_model, windowed_model};
 use crate::kv::{beat, is_warm, long, one_slot, without};
-use crate::support::{Answer, Host, demo, ramble};
+use crate::support::{Answer, Host, ask, demo, ramble};
 
 fn spec(folder: &Path) -> KvStoreSpec {
     KvStoreSpec {
@@ -224,7 +226,7 @@ fn the_end_saves_what_was_under_way_and_nothing_when_it_may_not() {
     let asked = long("Ship", "Where?");
     let run = |settings: EngineSettings, kv_store: KvStoreSpec| {
         let mut host = host(settings, kv_store);
-        host.start(1, &mms_protocol::generate::GenerateSpec { prompt: asked.prompt.clone(), ..ramble("", 600) });
+        host.start(1, &GenerateSpec { prompt: asked.prompt.clone(), ..ramble("", 600) });
         while !matches!(host.next(), ToHost::Text { .. }) {}
         end(host);
         states(folder.path()).len()
@@ -233,4 +235,60 @@ fn the_end_saves_what_was_under_way_and_nothing_when_it_may_not() {
     assert_eq!(run(without(&one_slot()), spec(folder.path())), 0);
     assert_eq!(run(one_slot(), spec(folder.path())), 1);
     assert!(is_warm(&host(one_slot(), spec(folder.path())).generate(&asked)));
+}
+
+/// Models that cannot go back to an earlier token: a state serves what begins with all of it, and nothing else.
+#[test]
+fn what_cannot_be_cut_comes_back_as_a_whole() {
+    let files = tempfile::tempdir().expect("a folder");
+    for (name, model) in [("recurrent", recurrent_model()), ("windowed", windowed_model(32))] {
+        let path = files.path().join(format!("{name}.gguf"));
+        fs::write(&path, model.bytes()).expect("a file");
+        let path = path.to_str().expect("UTF-8").to_owned();
+        let kept = files.path().join(name);
+        let load = |settings: EngineSettings, kv_store: Option<KvStoreSpec>| {
+            let mut host = Host::spawn();
+            host.shake_hands();
+            host.load(LoadSpec { settings, kv_store, path: path.clone(), ..demo() }).expect("loads");
+            host
+        };
+        let with = || load(one_slot(), Some(spec(&kept)));
+        // What such a model says is hardly text, so the bytes of its tokens are compared.
+        let prompt = |text: &str, max_tokens| GenerateSpec {
+            prompt: Prompt::Raw(text.to_owned()),
+            logprobs: Some(0),
+            ..ask("", max_tokens)
+        };
+        let said = |answer: &Answer| {
+            let tokens = answer.logprobs.iter().map(|logprob| logprob.chosen.bytes.clone());
+            tokens.collect::<Vec<_>>()
+        };
+        let (ships, boats) = ("Ships are what this is about. ".repeat(6), "A boat is another thing. ".repeat(6));
+        // The one token of the answer is not in the state, so that is the prompt.
+        let (first, other) = (prompt(&ships, 1), prompt(&boats, 1));
+        let on = prompt(&format!("{ships}Where are they?"), 24);
+        let aside = prompt(&format!("{}And where are they now?", &ships[..120]), 24);
+        let [expect, expect_aside] = [&on, &aside].map(|spec| said(&load(without(&one_slot()), None).generate(spec)));
+        assert!(expect.len() > 8 && expect != expect_aside, "{name}: {expect:?}");
+
+        // From memory.
+        let mut host = with();
+        let whole = host.generate(&first).prompt_tokens;
+        host.generate(&other);
+        let answer = host.generate(&on);
+        assert_eq!((answer.cached_tokens, &said(&answer)), (whole, &expect), "{name}");
+        host.generate(&other);
+        let answer = host.generate(&aside);
+        // Every prompt begins with the same few tokens, which the slot may still have.
+        assert_eq!((answer.cached_tokens < 8, &said(&answer)), (true, &expect_aside), "{name}");
+        drop(host);
+
+        // From disk.
+        let mut host = with();
+        host.generate(&first);
+        end(host);
+        let mut host = with();
+        let answer = host.generate(&on);
+        assert_eq!((answer.cached_tokens, &said(&answer)), (whole, &expect), "{name}");
+    }
 }
