@@ -5,6 +5,7 @@
 //! enough that llama.cpp need not be interrupted within one, which would leave the other sequences of the batch half computed.
 
 mod admit;
+mod embed;
 mod guess;
 mod keep;
 mod overflow;
@@ -22,13 +23,14 @@ use crate::kv::KvStore;
 use crate::load::Loaded;
 use crate::output::Event;
 use crate::plan::{Need, Pace, Share};
-use crate::prompts::{Prepared, Prompts, Request, Ticket};
+use crate::prompts::{Prepared, Prompts, Ready, Spec, Ticket};
 use crate::sampling::Candidates;
 use crate::slot::{Slot, count};
 use crate::speculate::Gauge;
 use crate::sys::Batch;
 use crate::wire::{Incoming, Outbox};
 
+use embed::Embedding;
 use keep::Awaited;
 pub(crate) use keep::open_store;
 
@@ -47,6 +49,8 @@ pub(crate) struct Engine {
     /// The host has said so.
     is_ending: bool,
     queue: VecDeque<Queued>,
+    /// Requests for embeddings that are being computed.
+    embeddings: Vec<Embedding>,
     inbox: Receiver<Incoming>,
     outbox: Outbox,
     /// The model's memory can forget the end of a sequence and lend its beginning.
@@ -59,6 +63,8 @@ pub(crate) struct Engine {
     steps: u64,
     last_heartbeat: Instant,
     pace: Pace,
+    /// Of steps in which embeddings come out.
+    embed_pace: Pace,
     crowd: Crowd,
     began: Instant,
     scratch: Scratch,
@@ -70,7 +76,7 @@ struct Queued {
     ticket: Ticket,
     came: Instant,
     /// `None`: it is not prepared yet. Requests are prepared in order, so that the first in the queue comes first.
-    request: Option<Box<Request>>,
+    request: Option<Ready>,
     /// The state that it can go on from was ordered from disk.
     awaits: Option<Awaited>,
 }
@@ -121,6 +127,7 @@ impl Engine {
             store,
             is_ending: false,
             queue: VecDeque::new(),
+            embeddings: Vec::new(),
             inbox,
             outbox,
             memory_is_partial,
@@ -131,6 +138,7 @@ impl Engine {
             steps: 0,
             last_heartbeat: Instant::now(),
             pace: Pace::default(),
+            embed_pace: Pace::default(),
             crowd,
             began: Instant::now(),
             scratch,
@@ -149,6 +157,7 @@ impl Engine {
             self.admit();
             if self.is_busy() {
                 self.step();
+                self.embed();
             }
             if !self.is_busy() || self.last_heartbeat.elapsed() >= LEAST_BETWEEN_HEARTBEATS {
                 self.heartbeat();
@@ -193,14 +202,18 @@ impl Engine {
         };
         match message {
             ToWorker::Generate { id, spec } => {
-                let ticket = self.prompts.prepare(spec);
-                self.queue.push_back(Queued { id, ticket, came, request: None, awaits: None });
+                if self.loaded.info.generates {
+                    self.enqueue(id, Spec::Generate(spec), came);
+                } else {
+                    let message = "it is an encoder: it gives embeddings and cannot generate text".to_owned();
+                    self.fail(id, GenerateFailure::Unsupported { message });
+                }
             }
             ToWorker::Cancel { id } => self.cancel(id),
-            ToWorker::Embed { id, .. } => {
-                let message = "this worker computes no embeddings".to_owned();
-                self.fail(id, GenerateFailure::Unsupported { message });
-            }
+            ToWorker::Embed { id, spec } => match self.refuses_vectors(spec.dimensions) {
+                Some(failure) => self.fail(id, failure),
+                None => self.enqueue(id, Spec::Embed(spec), came),
+            },
             ToWorker::Hello { .. } => return Err(OutOfPlace("a handshake")),
             ToWorker::Load(_) | ToWorker::Plan(_) => return Err(OutOfPlace("a second model")),
             // What is running is dropped; the reader sees to it that the end comes.
@@ -209,12 +222,19 @@ impl Engine {
         Ok(())
     }
 
+    fn enqueue(&mut self, id: RequestId, spec: Spec, came: Instant) {
+        let ticket = self.prompts.prepare(spec);
+        self.queue.push_back(Queued { id, ticket, came, request: None, awaits: None });
+    }
+
     /// A request that was cancelled meanwhile is of no use to anybody.
     fn prepared(&mut self, prepared: Prepared) {
         let Some(index) = self.queue.iter().position(|queued| prepared.belongs_to(&queued.ticket)) else { return };
         match prepared.request {
             Ok(request) => {
-                self.queue[index].awaits = self.order(&request.tokens);
+                if let Ready::Answer(request) = &request {
+                    self.queue[index].awaits = self.order(&request.tokens);
+                }
                 self.queue[index].request = Some(request);
             }
             Err(failure) => {
@@ -229,7 +249,7 @@ impl Engine {
     fn cancel(&mut self, id: RequestId) {
         let queued = self.queue.iter().position(|queued| queued.id == id).and_then(|index| self.queue.remove(index));
         let running = self.slots.iter_mut().find(|slot| slot.job().is_some_and(|job| job.id == id));
-        let was_running = running.and_then(Slot::take_job).is_some();
+        let was_running = running.and_then(Slot::take_job).is_some() | self.drop_vectors(id);
         if queued.is_some() || was_running {
             self.fail(id, GenerateFailure::Cancelled);
         }

@@ -8,18 +8,18 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::vocab::VocabType;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 use mms_protocol::worker::{
     DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, KvStoreSpec, LoadSpec, LoadedInfo, LoraAdapter,
-    Speculation,
+    Pooling, Speculation,
 };
 use serde::Serialize;
 
+use crate::ability::Ability;
 use crate::logging::{Notes, start_notes, take_errors, take_notes};
 use crate::memory::{Mapped, program_bytes};
 use crate::prompt::Prompter;
-use crate::sys::{Adapter, Batch, Context, ContextOptions, continues_text};
+use crate::sys::{Adapter, Batch, Context, ContextOptions, VocabularyKind, tensors, vocabulary_kind};
 
 /// A model that answers.
 pub(crate) struct Loaded {
@@ -30,6 +30,7 @@ pub(crate) struct Loaded {
     pub(crate) batch: usize,
     /// Guessed tokens in one batch step at most.
     pub(crate) guesses: usize,
+    pub(crate) ability: Ability,
     /// What it was loaded with.
     pub(crate) settings: EngineSettings,
     /// Where KV states are kept on disk.
@@ -44,6 +45,7 @@ pub(crate) struct Opened {
     pub(crate) model: &'static LlamaModel,
     pub(crate) context: Context<'static>,
     pub(crate) sizes: Sizes,
+    pub(crate) ability: Ability,
 }
 
 /// Opens the model with `params`, which are [`model_params`] of the settings. The error is one line for a person.
@@ -55,14 +57,14 @@ pub(crate) fn open(backend: &LlamaBackend, spec: &LoadSpec, params: &LlamaModelP
     let model = LlamaModel::load_from_file(backend, &spec.path, params)
         .map_err(|error| reason(&take_notes(), &error.to_string()))?;
     let model: &'static LlamaModel = Box::leak(Box::new(model));
-    if model.vocab().vocab_type() == VocabType::NONE {
+    if vocabulary_kind(model) == VocabularyKind::None {
         return Err("the model has no vocabulary, so it cannot read or write text".to_owned());
     }
-
-    if !continues_text(model) {
-        return Err("the model does not generate text token by token (it is an encoder, an encoder-decoder or a diffusion model)".to_owned());
-    }
-    let sizes = Sizes::new(settings, model.n_ctx_train(), model.size());
+    let ability = Ability::of(model, settings.pooling)?;
+    let sizes = match ability {
+        Ability::Decoder { .. } => Sizes::new(settings, model.n_ctx_train(), model.size()),
+        Ability::Encoder { .. } => Sizes::of_encoder(settings, model)?,
+    };
     sizes.check()?;
     if sizes.context_length > model.n_ctx_train() {
         tracing::warn!(
@@ -71,13 +73,13 @@ pub(crate) fn open(backend: &LlamaBackend, spec: &LoadSpec, params: &LlamaModelP
             "the context is longer than the model was trained with; answers may get worse beyond that"
         );
     }
-    let mut context = Context::new(model, sizes.options(settings))
+    let mut context = Context::new(model, sizes.options(settings, ability.encodes()))
         .ok_or_else(|| reason(&take_notes(), "llama.cpp made no context for it; is it a model that generates text?"))?;
     apply_adapters(model, &mut context, &settings.lora)?;
     if !settings.lora.is_empty() && !context.reserve() {
         return Err(reason(&take_notes(), "llama.cpp has no memory to compute with these adapters"));
     }
-    Ok(Opened { model, context, sizes })
+    Ok(Opened { model, context, sizes, ability })
 }
 
 /// Loads the model and what turns prompts into its tokens, and tells `progress` how far it is. The error is one line for a person.
@@ -88,16 +90,23 @@ pub(crate) fn load(
     progress: impl FnMut(f32) + 'static,
 ) -> Result<(Loaded, Prompter), String> {
     let settings = &spec.settings;
-    let Opened { model, mut context, sizes } = open(backend, &spec, &model_params(settings, progress))?;
+    let Opened { model, mut context, sizes, ability } = open(backend, &spec, &model_params(settings, progress))?;
     let memory = context.memory();
     if settings.warm_up {
         // Beside another device, the little in RAM is locked there already.
         if memory.len() == 1 {
             context.take_scratch_memory();
         }
+        // An encoder has an output for every token, so this is large.
+        if ability.encodes().is_some() && !context.take_outputs() {
+            return Err(reason(&take_notes(), "there is no memory for the outputs of the largest batch"));
+        }
         warm_up(model, &mut context, sizes.batch)?;
     }
     let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
+    if ability.encodes().is_some() {
+        prompter.surrounds()?;
+    }
     let info = LoadedInfo {
         context_length: sizes.context_length,
         slots: sizes.slots,
@@ -108,8 +117,8 @@ pub(crate) fn load(
         kv_bytes: memory.iter().map(|share| share.context).sum(),
         load_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         device: device(backend, settings.gpu_layers),
-        generates: true,
-        embedding_length: None,
+        generates: ability.encodes().is_none(),
+        embedding_length: ability.pooling().ok().and_then(|_| u32::try_from(model.n_embd_out()).ok()),
     };
     tracing::info!(
         model = spec.model_id,
@@ -125,6 +134,7 @@ pub(crate) fn load(
         context,
         batch: sizes.batch as usize,
         guesses: sizes.guesses as usize,
+        ability,
         settings: spec.settings,
         kv_store: spec.kv_store,
         info,
@@ -212,7 +222,7 @@ fn warm_up(model: &LlamaModel, context: &mut Context<'static>, batch_size: u32) 
     let vocabulary = model.vocab();
     let tokens = [vocabulary.bos(), vocabulary.eos()].into_iter().filter(|token| token.0 >= 0);
     for (position, token) in tokens.chain([LlamaToken(0)]).take(batch_size.min(2) as usize).enumerate() {
-        batch.push(token, position, 0, position == 0);
+        batch.push(token, position, 0, position == 0 || context.options().pooled.is_some());
     }
     let computed = context.decode(&mut batch);
     context.forget(0, 0);
@@ -271,6 +281,25 @@ impl Sizes {
         }
     }
 
+    /// An encoder computes each text in one piece, so a step must have room for the longest; several texts share a step.
+    fn of_encoder(settings: &EngineSettings, model: &LlamaModel) -> Result<Self, String> {
+        let trained_with = model.n_ctx_train();
+        let sizes = Self::new(settings, trained_with, model.size());
+        let positions = tensors(model).into_iter().find(|tensor| tensor.name == POSITIONS);
+        if positions.is_some() && sizes.context_length > trained_with {
+            return Err(format!(
+                "context_length = {}, but this encoder has positions for {trained_with} tokens only",
+                sizes.context_length
+            ));
+        }
+        let context_length = match settings.context_length {
+            0 => sizes.context_length.min(encoder_context(u32::try_from(model.n_vocab()).unwrap_or(0))),
+            configured => configured,
+        };
+        let batch = sizes.batch.max(context_length);
+        Ok(Self { context_length, slots: ENCODER_TEXTS.max(sizes.slots), batch, ubatch: batch, guesses: 0, ..sizes })
+    }
+
     /// llama.cpp takes minutes, and memory for its own tables, before it notices that a cache cannot be.
     fn check(self) -> Result<(), String> {
         let tokens = u64::from(self.context_length) * u64::from(self.slots);
@@ -283,11 +312,17 @@ impl Sizes {
         Ok(())
     }
 
-    fn options(self, settings: &EngineSettings) -> ContextOptions {
+    fn options(self, settings: &EngineSettings, pooled: Option<Pooling>) -> ContextOptions {
+        let (tokens, outputs) = match pooled {
+            None => (self.context_length.saturating_mul(self.slots), (self.slots + self.guesses).max(LEAST_OUTPUTS)),
+            Some(_) => (self.batch, self.batch),
+        };
         ContextOptions {
-            tokens: self.context_length.saturating_mul(self.slots),
+            tokens,
             sequences: self.slots,
-            outputs: self.slots + self.guesses,
+            // No step has more tokens.
+            outputs: outputs.min(self.batch),
+            pooled,
             batch: self.batch,
             ubatch: self.ubatch,
             threads: self.threads,
@@ -309,6 +344,22 @@ fn guesses(settings: &EngineSettings, slots: u32) -> u32 {
 }
 
 const MOST_SHARED_GUESSES: u32 = 32;
+
+/// In a step in which a decoder's embeddings come out, all tokens have outputs, and matrix products want so many at least.
+const LEAST_OUTPUTS: u32 = 32;
+
+/// Texts that an encoder computes together at most.
+const ENCODER_TEXTS: u32 = 32;
+
+/// The table of positions; without one, a model can go beyond what it was trained with.
+const POSITIONS: &str = "position_embd.weight";
+
+/// The context of an encoder unless it is configured: llama.cpp makes room for logits of each of its tokens, though nobody reads them.
+fn encoder_context(vocabulary: u32) -> u32 {
+    const MOST_LOGITS: u64 = 512 << 20;
+    let rows = MOST_LOGITS / (u64::from(vocabulary.max(1)) * 4);
+    (u32::try_from(rows).unwrap_or(u32::MAX) / 256 * 256).max(512)
+}
 
 /// Far beyond what any machine holds for a model of use: 32 Mi tokens.
 const MOST_CACHED_TOKENS: u64 = 1 << 25;
@@ -368,7 +419,7 @@ mod tests {
             EngineSettings { slots: 8, batch_size: 1, ubatch_size: 512, threads: 3, ..EngineSettings::default() };
         let sizes = Sizes::new(&small, 512, 1 << 20);
         assert_eq!((sizes.context_length, sizes.batch, sizes.ubatch, sizes.threads), (512, 8, 8, 3));
-        assert_eq!(sizes.options(&small).tokens, 4096);
+        assert_eq!(sizes.options(&small, None).tokens, 4096);
         assert_eq!(Sizes::new(&EngineSettings::default(), 512, 1 << 20).threads, 1);
     }
 

@@ -1,6 +1,7 @@
 //! `mms-worker`: one process that hosts one model for `mms`, through llama.cpp. It is told what to do over the socket that it finds as
 //! its standard input (see [`mms_protocol::worker`]) and ends when that socket does.
 
+mod ability;
 mod beat;
 mod chat;
 mod clock;

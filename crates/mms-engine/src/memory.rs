@@ -19,8 +19,11 @@ use crate::sys::{Share, Stored, file_bytes, stored_tensors, tensors};
 /// What a load of the same would take; the error is that of the load.
 pub(crate) fn plan(backend: &LlamaBackend, spec: LoadSpec) -> Result<MemoryPlan, String> {
     let params = model_params(&spec.settings, |_| {}).with_no_alloc(true).with_use_mlock(false);
-    let Opened { model, mut context, sizes } = open(backend, &spec, &params)?;
+    let Opened { model, mut context, sizes, ability } = open(backend, &spec, &params)?;
     let prompter = Prompter::new(model, spec.chat_template, sizes.context_length);
+    if ability.encodes().is_some() {
+        prompter.surrounds()?;
+    }
     let mut plan = MemoryPlan {
         devices: context.memory().into_iter().map(device_plan).collect(),
         process_bytes: resident_bytes().map_err(|error| format!("cannot read its own memory: {error}"))?,

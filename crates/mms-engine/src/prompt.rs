@@ -5,6 +5,9 @@
 //! beginning-of-sequence token is put in front when the model wants it and the prompt does not already begin with it. No
 //! end-of-sequence token is ever appended: a prompt is there to be continued.
 //!
+//! A text whose embedding is wanted is only text: nothing in it becomes a control token. The vocabulary puts around it what it puts
+//! around texts, such as `[CLS]` and `[SEP]`. Given tokens stay as they are.
+//!
 //! A prompt that is too long for the context is refused here, one of very many bytes without counting its tokens: in the vocabularies
 //! of nearly all models (BPE and SPM) no byte but white space is lost, and no token stands for more bytes than the longest of them.
 
@@ -13,14 +16,15 @@ use std::sync::{Arc, OnceLock};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
-use llama_cpp_2::vocab::{LlamaVocab, VocabType};
-use mms_protocol::generate::{ChatMessage, Prompt, Tool};
+use llama_cpp_2::vocab::LlamaVocab;
+use mms_protocol::generate::{ChatMessage, EmbedInput, Prompt, Tool};
 use mms_protocol::worker::GenerateFailure;
 
 use crate::chat::{self, Chat, Message};
 use crate::grammar::tokens::Tokens;
 use crate::slot::count;
 use crate::special::{ControlTokens, Part, Replaced};
+use crate::sys::{VocabularyKind, vocabulary_kind};
 use crate::template::{ChatTemplate, PLAIN_STOP};
 use crate::tools::Syntax;
 
@@ -32,6 +36,7 @@ pub(crate) struct Prompter {
     /// A chat gets the message when the template is broken; raw prompts still work.
     chat: Result<Chat, String>,
     context_length: u32,
+    kind: VocabularyKind,
     /// Bytes that one token stands for at most; `None`: not known of this kind of vocabulary.
     longest_token: Option<usize>,
     /// Made when the first answer is to be kept in shape.
@@ -66,13 +71,15 @@ impl Prompter {
         let control_tokens = ControlTokens::new(control_tokens(&vocabulary).map(|token| text_of(&vocabulary, token)));
         // Vocabularies spell some bytes with two, so their spelling is at least as long as what it stands for.
         let longest = || vocabulary.tokens().map(|token| text_of(&vocabulary, token).len()).max().unwrap_or(0).max(1);
-        let loses_nothing = matches!(vocabulary.vocab_type(), VocabType::BPE | VocabType::SPM);
+        let kind = vocabulary_kind(model);
+        let loses_nothing = matches!(kind, VocabularyKind::Bpe | VocabularyKind::Spm);
         let longest_token = loses_nothing.then(longest);
         Self {
             vocabulary,
             control_tokens,
             chat,
             context_length,
+            kind,
             longest_token,
             token_texts: OnceLock::new(),
             call_texts: OnceLock::new(),
@@ -126,7 +133,7 @@ impl Prompter {
         let mut tokens = Vec::new();
         match prompt {
             Prompt::Raw(text) => {
-                self.check_bytes([text.as_str()])?;
+                self.check_bytes([text.as_str()], self.most_prompt_tokens())?;
                 self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, false, true);
             }
             Prompt::Tokens(ids) => {
@@ -145,6 +152,38 @@ impl Prompter {
         self.checked(tokens)
     }
 
+    /// The tokens of an input for an embedding: at least one, and no more than the context holds.
+    pub(crate) fn text_tokens(&self, input: &EmbedInput) -> Result<Vec<LlamaToken>, GenerateFailure> {
+        let tokens = match input {
+            EmbedInput::Tokens(ids) => ids.iter().map(|&id| self.own_token(id)).collect::<Result<_, _>>()?,
+            EmbedInput::Text(text) => {
+                self.surrounds().map_err(|message| GenerateFailure::Unsupported { message })?;
+                self.check_bytes([text.as_str()], self.context_length as usize)?;
+                let mut tokens = Vec::new();
+                self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, true, false);
+                tokens
+            }
+        };
+        checked(tokens, self.context_length as usize).map_err(|tokens| self.refused(tokens))
+    }
+
+    /// Whether the vocabulary has the tokens that it puts around texts; llama.cpp ends the process where it has not.
+    pub(crate) fn surrounds(&self) -> Result<(), String> {
+        let vocabulary = &self.vocabulary;
+        let is_there = |token: LlamaToken| (0..vocabulary.n_tokens()).contains(&token.0);
+        let is_word_piece = self.kind == VocabularyKind::WordPiece;
+        let missing = if (is_word_piece || vocabulary.should_add_bos()) && !is_there(vocabulary.bos()) {
+            "begins with"
+        } else if is_word_piece && !is_there(vocabulary.sep())
+            || vocabulary.should_add_eos() && !is_there(vocabulary.eos())
+        {
+            "ends with"
+        } else {
+            return Ok(());
+        };
+        Err(format!("its vocabulary lacks the token that each text {missing}"))
+    }
+
     fn own_token(&self, id: u32) -> Result<LlamaToken, GenerateFailure> {
         let size = self.vocabulary.n_tokens();
         i32::try_from(id).ok().filter(|&id| id < size).map(LlamaToken).ok_or_else(|| GenerateFailure::Unsupported {
@@ -154,22 +193,25 @@ impl Prompter {
 
     /// Refuses a prompt without tokens, and one that leaves no room for a token of the answer.
     fn checked(&self, tokens: Vec<LlamaToken>) -> Result<Vec<LlamaToken>, GenerateFailure> {
-        if tokens.is_empty() {
-            return Err(GenerateFailure::EmptyPrompt);
-        }
-        if tokens.len() >= self.context_length as usize {
-            return Err(self.exceeded(tokens.len(), false));
-        }
-        Ok(tokens)
+        checked(tokens, self.most_prompt_tokens()).map_err(|tokens| self.refused(tokens))
+    }
+
+    /// A token of the answer needs room as well.
+    fn most_prompt_tokens(&self) -> usize {
+        (self.context_length as usize).saturating_sub(1)
+    }
+
+    fn refused(&self, tokens: usize) -> GenerateFailure {
+        if tokens == 0 { GenerateFailure::EmptyPrompt } else { self.exceeded(tokens, false) }
     }
 
     /// Refuses what has so many bytes that its tokens need not be counted.
-    fn check_bytes<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<(), GenerateFailure> {
+    fn check_bytes<'a>(&self, texts: impl IntoIterator<Item = &'a str>, most: usize) -> Result<(), GenerateFailure> {
         let Some(longest) = self.longest_token else { return Ok(()) };
         let is_white = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
         let bytes: usize = texts.into_iter().map(|text| text.bytes().filter(|byte| !is_white(byte)).count()).sum();
         let least = bytes.div_ceil(longest);
-        if least >= self.context_length as usize { Err(self.exceeded(least, true)) } else { Ok(()) }
+        if least > most { Err(self.exceeded(least, true)) } else { Ok(()) }
     }
 
     fn exceeded(&self, tokens: usize, at_least: bool) -> GenerateFailure {
@@ -197,9 +239,10 @@ impl Prompter {
         let rendered = self.chat()?.render(messages, &offered);
         let rendered = rendered.map_err(|message| GenerateFailure::Template { message })?;
         let parts = replaced.split(&rendered);
-        self.check_bytes(parts.iter().map(|part| match *part {
+        let texts = parts.iter().map(|part| match *part {
             Part::Template(text) | Part::Plain(text) => text,
-        }))?;
+        });
+        self.check_bytes(texts, self.most_prompt_tokens())?;
         for part in parts {
             match part {
                 Part::Template(text) => self.vocabulary.tokenize_into(text.as_bytes(), tokens, false, true),
@@ -208,6 +251,11 @@ impl Prompter {
         }
         Ok(())
     }
+}
+
+/// The error is how many there are.
+fn checked(tokens: Vec<LlamaToken>, most: usize) -> Result<Vec<LlamaToken>, usize> {
+    if tokens.is_empty() || tokens.len() > most { Err(tokens.len()) } else { Ok(tokens) }
 }
 
 /// The text of a token as the vocabulary spells it; empty when there is no such token.

@@ -1,13 +1,14 @@
 //! Prompts become tokens on a thread of their own: one of megabytes takes seconds, and neither running answers nor the heartbeat
 //! wait for it. They are prepared one after the other, in the order in which they came.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 
 use llama_cpp_2::token::LlamaToken;
-use mms_protocol::generate::{GenerateSpec, Prompt, Sampling, ToolChoice};
+use mms_protocol::generate::{EmbedSpec, GenerateSpec, Prompt, Sampling, ToolChoice};
 use mms_protocol::worker::GenerateFailure;
 
 use crate::constraint::{self, Guard};
@@ -28,9 +29,16 @@ pub(crate) struct Prompts(Sender<Order>);
 #[derive(Debug)]
 pub(crate) struct Ticket(Arc<()>);
 
+/// What is to be prepared.
+#[derive(Debug)]
+pub(crate) enum Spec {
+    Generate(Box<GenerateSpec>),
+    Embed(Box<EmbedSpec>),
+}
+
 #[derive(Debug)]
 struct Order {
-    spec: Box<GenerateSpec>,
+    spec: Spec,
     wanted: Weak<()>,
 }
 
@@ -38,7 +46,25 @@ struct Order {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     wanted: Weak<()>,
-    pub(crate) request: Result<Box<Request>, GenerateFailure>,
+    pub(crate) request: Result<Ready, GenerateFailure>,
+}
+
+/// What was prepared.
+#[derive(Debug)]
+pub(crate) enum Ready {
+    /// An answer is wanted.
+    Answer(Box<Request>),
+    /// Embeddings are wanted.
+    Vectors(Box<Texts>),
+}
+
+/// Texts whose embeddings are wanted.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    /// Those that had no slot yet, with their places in the request. Each has at least one token, and no more than the context holds.
+    pub(crate) inputs: VecDeque<(usize, Vec<LlamaToken>)>,
+    /// See [`EmbedSpec::dimensions`].
+    pub(crate) dimensions: Option<u32>,
 }
 
 /// A request as the engine needs it.
@@ -83,7 +109,7 @@ impl Prompts {
     }
 
     /// The request will come as [`Incoming::Prepared`].
-    pub(crate) fn prepare(&self, spec: Box<GenerateSpec>) -> Ticket {
+    pub(crate) fn prepare(&self, spec: Spec) -> Ticket {
         let ticket = Ticket(Arc::new(()));
         if self.0.send(Order { spec, wanted: Arc::downgrade(&ticket.0) }).is_err() {
             tracing::error!("the thread that prepares prompts has ended; ending");
@@ -98,11 +124,23 @@ fn prepare_all(prompter: &Prompter, inbox: &Receiver<Order>, engine: &Sender<Inc
         if wanted.strong_count() == 0 {
             continue;
         }
-        let request = request(prompter, *spec);
+        let request = match spec {
+            Spec::Generate(spec) => request(prompter, *spec).map(Ready::Answer),
+            Spec::Embed(spec) => texts(prompter, &spec).map(|texts| Ready::Vectors(Box::new(texts))),
+        };
         if engine.send(Incoming::Prepared(Prepared { wanted, request })).is_err() {
             return;
         }
     }
+}
+
+fn texts(prompter: &Prompter, spec: &EmbedSpec) -> Result<Texts, GenerateFailure> {
+    let inputs = spec.inputs.iter().enumerate().map(|(place, input)| Ok((place, prompter.text_tokens(input)?)));
+    let inputs = inputs.collect::<Result<VecDeque<_>, GenerateFailure>>()?;
+    if inputs.is_empty() {
+        return Err(GenerateFailure::EmptyPrompt);
+    }
+    Ok(Texts { inputs, dimensions: spec.dimensions })
 }
 
 fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Box<Request>, GenerateFailure> {

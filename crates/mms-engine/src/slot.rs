@@ -7,6 +7,8 @@
 //!    └───────────────────────┴──── finished, cancelled or failed ─────────┘
 //! ```
 //!
+//! Or it is `Embedding`: an input, whose vector is all that is wanted, has it, and leaves it empty.
+//!
 //! `cached` is in every state exactly what the KV cache holds for the sequence; it outlives the request, for the next one to build on.
 
 use std::sync::Arc;
@@ -48,6 +50,23 @@ pub(crate) enum Work {
     Prefilling(Box<Job>),
     /// `next` was sampled and sent; its KV is not there yet.
     Decoding { job: Box<Job>, next: LlamaToken },
+    /// `cached` is a beginning of the text, or empty where there is no KV cache.
+    Embedding(Box<Text>),
+}
+
+/// An input for an embedding.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) request: RequestId,
+    /// Of the input in its request.
+    pub(crate) place: usize,
+    pub(crate) tokens: Vec<LlamaToken>,
+    /// Place in the order of admission.
+    pub(crate) order: u64,
+    /// So many tokens at the beginning are no part of the vector, and computed as those of prompts are.
+    pub(crate) silent: usize,
+    /// Of the vectors of tokens so far.
+    pub(crate) sum: Vec<f32>,
 }
 
 /// A request that has a slot.
@@ -88,7 +107,7 @@ impl Slot {
 
     pub(crate) fn job(&self) -> Option<&Job> {
         match &self.work {
-            Work::Idle => None,
+            Work::Idle | Work::Embedding(_) => None,
             Work::Prefilling(job) | Work::Decoding { job, .. } => Some(job),
         }
     }
@@ -96,14 +115,19 @@ impl Slot {
     /// Ends the work; what is cached stays.
     pub(crate) fn take_job(&mut self) -> Option<Box<Job>> {
         match std::mem::take(&mut self.work) {
-            Work::Idle => None,
+            Work::Idle | Work::Embedding(_) => None,
             Work::Prefilling(job) | Work::Decoding { job, .. } => Some(job),
         }
     }
 
+    /// What it needs of a step in which answers are sampled.
     pub(crate) fn need(&self) -> Option<Need> {
         match &self.work {
             Work::Idle => None,
+            Work::Embedding(text) => {
+                let remaining = text.silent.saturating_sub(self.cached.len());
+                (remaining > 0).then_some(Need::Prefill { remaining, order: text.order })
+            }
             Work::Prefilling(job) => {
                 Some(Need::Prefill { remaining: job.prompt.len() - self.cached.len(), order: job.order })
             }
@@ -127,6 +151,12 @@ impl Slot {
                     batch.push(token, from + offset, share.slot, share.output);
                 }
             }
+            Work::Embedding(text) => {
+                let is_silent = from < text.silent;
+                for (offset, &token) in text.tokens[from..from + share.tokens].iter().enumerate() {
+                    batch.push(token, from + offset, share.slot, !is_silent);
+                }
+            }
         }
     }
 
@@ -139,6 +169,10 @@ impl Slot {
                 self.cached.extend_from_slice(&job.prompt[from..from + share.tokens]);
             }
             Work::Decoding { next, .. } => self.cached.push(*next),
+            Work::Embedding(text) => {
+                let from = self.cached.len();
+                self.cached.extend_from_slice(&text.tokens[from..from + share.tokens]);
+            }
         }
     }
 }

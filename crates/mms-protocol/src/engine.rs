@@ -119,7 +119,8 @@ fn one() -> f32 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
-    /// Tokens of context for each sequence; 0: what the model was trained with, but at most 4096. Default 0.
+    /// Tokens of context for each sequence; 0: what the model was trained with, but at most 4096, and of an encoder what 512 MiB of
+    /// logits hold. Default 0.
     pub context_length: u32,
     /// Sequences that are decoded together, 1 to 64. Default 4.
     pub slots: u32,

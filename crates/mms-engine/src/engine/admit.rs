@@ -7,7 +7,7 @@ use mms_protocol::worker::{GenerateFailure, ToHost};
 
 use super::{Engine, Queued};
 use crate::output::Output;
-use crate::prompts::{Calls, Request};
+use crate::prompts::{Calls, Ready, Request};
 use crate::reuse::{Choice, SlotView, choose, comes_soon};
 use crate::sampling::{Chooser, Seen};
 use crate::slot::{Job, Slot, Work, count};
@@ -17,13 +17,18 @@ impl Engine {
     /// Gives free slots to the requests that have waited longest; but what another slot is just computing is not computed twice.
     pub(super) fn admit(&mut self) {
         while self.slots.iter().any(Slot::is_idle) {
-            let mut prepared = self.queue.iter().map_while(|queued| Some((queued, &queued.request.as_ref()?.tokens)));
-            let is_next =
-                |(queued, tokens): (&Queued, &Vec<LlamaToken>)| !self.awaits(queued) && !self.comes_soon(tokens);
+            let mut prepared = self.queue.iter().map_while(|queued| Some((queued, queued.request.as_ref()?)));
+            let is_next = |(queued, ready): (&Queued, &Ready)| match ready {
+                Ready::Answer(request) => !self.awaits(queued) && !self.comes_soon(&request.tokens),
+                Ready::Vectors(_) => self.may_embed(),
+            };
             let Some(next) = prepared.position(is_next) else { return };
             let Some(mut queued) = self.queue.remove(next) else { return };
-            let Some(request) = queued.request.take() else { return };
-            self.assign(&queued, *request);
+            match queued.request.take() {
+                None => return,
+                Some(Ready::Answer(request)) => self.assign(&queued, *request),
+                Some(Ready::Vectors(texts)) => self.begin_text(queued, texts),
+            }
         }
     }
 
@@ -31,7 +36,7 @@ impl Engine {
         let cached = self.slots.iter().map(Slot::reusable);
         let computed = self.slots.iter().filter_map(|slot| match &slot.work {
             Work::Prefilling(job) => Some(job.prompt.as_slice()),
-            Work::Idle | Work::Decoding { .. } => None,
+            Work::Idle | Work::Decoding { .. } | Work::Embedding(_) => None,
         });
         self.memory_is_partial && comes_soon(prompt, cached, computed)
     }

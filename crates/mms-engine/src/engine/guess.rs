@@ -16,7 +16,7 @@ impl Engine {
         for slot in &mut self.slots {
             slot.guesses.clear();
             match slot.work {
-                Work::Idle => {}
+                Work::Idle | Work::Embedding(_) => {}
                 Work::Prefilling(_) => prompts += 1,
                 Work::Decoding { .. } => answers += 1,
             }
@@ -60,7 +60,7 @@ impl Engine {
             let slot = &mut self.slots[index];
             match &mut slot.work {
                 Work::Decoding { job, next } if next == guess => job.accepted += 1,
-                Work::Decoding { .. } | Work::Prefilling(_) | Work::Idle => break,
+                Work::Decoding { .. } | Work::Prefilling(_) | Work::Embedding(_) | Work::Idle => break,
             }
             slot.cached.push(*guess);
             accepted += 1;

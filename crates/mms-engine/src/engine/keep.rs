@@ -27,7 +27,7 @@ pub(super) struct Awaited {
 pub(crate) fn open_store(loaded: &Loaded, inbox: &Inbox) -> Option<KvStore> {
     let Loaded { settings, info, kv_store, .. } = loaded;
     let bytes = (settings.kv_store_mb as usize) << 20;
-    if bytes == 0 {
+    if bytes == 0 || !info.generates {
         return None;
     }
     let mut store = KvStore::new(bytes);
@@ -115,6 +115,7 @@ impl Engine {
     /// Saves to disk what slots hold and what was put aside, the newest first. What is running is dropped.
     pub(super) fn save_all(&mut self) {
         let began = Instant::now();
+        self.drop_all_vectors();
         for slot in &mut self.slots {
             slot.take_job();
         }

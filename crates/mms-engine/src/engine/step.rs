@@ -15,14 +15,14 @@ use crate::sys::{DecodeError, processor_time};
 use crate::tools;
 
 impl Engine {
-    /// Computes one step for all slots that work; there must be one.
+    /// Computes one step for all slots that work on answers; there may be none.
     pub(super) fn step(&mut self) {
         self.make_room();
-        if !self.is_busy() {
-            return;
-        }
         self.propose();
         self.plan();
+        if self.scratch.shares.is_empty() {
+            return;
+        }
         let shares = std::mem::take(&mut self.scratch.shares);
         let began = Instant::now();
         self.crowd.step_begins(self.began.elapsed(), processor_time());
@@ -34,6 +34,7 @@ impl Engine {
                 for &share in &shares {
                     match self.slots[share.slot].work {
                         Work::Decoding { .. } => self.check_guesses(share, first),
+                        Work::Embedding(_) => self.slots[share.slot].computed(share),
                         Work::Prefilling(_) | Work::Idle => {
                             self.slots[share.slot].computed(share);
                             if share.output {
@@ -70,7 +71,7 @@ impl Engine {
 
     /// The cache has room for every slot's full context, so a refusal for want of room is unexpected; giving up what idle slots
     /// hold is tried before any request fails.
-    fn decode(&mut self) -> Result<(), DecodeError> {
+    pub(super) fn decode(&mut self) -> Result<(), DecodeError> {
         match self.loaded.context.decode(&mut self.scratch.batch) {
             Err(DecodeError::NoKvRoom) => {
                 tracing::warn!("no room in the KV cache; forgetting what idle slots hold");
@@ -86,11 +87,13 @@ impl Engine {
     }
 
     fn note_time(&mut self, shares: &[Share], began: Instant) {
-        let is_prefill = |share: &&Share| matches!(self.slots[share.slot].work, Work::Prefilling(_));
+        let is_prefill =
+            |share: &&Share| matches!(self.slots[share.slot].work, Work::Prefilling(_) | Work::Embedding(_));
         let prefill = shares.iter().filter(is_prefill).map(|share| share.tokens).sum();
         let took = began.elapsed();
         self.pace.record(self.scratch.batch.len(), prefill, took);
         if prefill == 0 {
+            self.embed_pace.record(self.scratch.batch.len(), 0, took);
             self.gauge.record(shares.len(), self.scratch.batch.len() - shares.len(), took);
         }
         if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), processor_time()) {
@@ -102,9 +105,12 @@ impl Engine {
     /// Takes the next token of `slot` from the logits of the batch's token at `index`.
     pub(super) fn sample(&mut self, slot: usize, index: usize) {
         let (mut job, was_prefilling) = match std::mem::take(&mut self.slots[slot].work) {
-            Work::Idle => return,
             Work::Prefilling(job) => (job, true),
             Work::Decoding { job, .. } => (job, false),
+            other @ (Work::Idle | Work::Embedding(_)) => {
+                self.slots[slot].work = other;
+                return;
+            }
         };
         let scratch = &mut self.scratch;
         let Some(logits) = self.loaded.context.logits(index) else {
@@ -167,6 +173,9 @@ impl Engine {
 
     /// Ends the work of a slot whose sequence is in an unknown state.
     pub(super) fn drop_failed(&mut self, slot: usize, failure: GenerateFailure) {
+        if matches!(self.slots[slot].work, Work::Embedding(_)) {
+            return self.fail_text(slot, failure);
+        }
         self.loaded.context.forget(slot, 0);
         self.slots[slot].cached.clear();
         if let Some(job) = self.slots[slot].take_job() {

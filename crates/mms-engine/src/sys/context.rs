@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_sys_2 as ll;
-use mms_protocol::engine::{CacheType, FlashAttention};
+use mms_protocol::engine::{CacheType, FlashAttention, Pooling};
 
 use super::adapter::Adapter;
 
@@ -30,6 +30,9 @@ pub(crate) struct ContextOptions {
     pub(crate) cache_type_k: CacheType,
     pub(crate) cache_type_v: CacheType,
     pub(crate) flash_attention: FlashAttention,
+    /// Texts are computed in one piece, each in a sequence of its own, and pooled like this. `None`: text is continued, and the vectors
+    /// of single tokens can be had.
+    pub(crate) pooled: Option<Pooling>,
 }
 
 /// Why llama.cpp did not compute a batch.
@@ -99,6 +102,7 @@ pub(crate) struct Context<'model> {
     pool_batch: Option<Pool>,
     options: ContextOptions,
     vocabulary: usize,
+    width: usize,
     model: PhantomData<&'model LlamaModel>,
 }
 
@@ -121,13 +125,15 @@ impl<'model> Context<'model> {
             FlashAttention::On => ll::LLAMA_FLASH_ATTN_TYPE_ENABLED,
             FlashAttention::Off => ll::LLAMA_FLASH_ATTN_TYPE_DISABLED,
         };
+        params.embeddings = options.pooled.is_some();
+        params.pooling_type = options.pooled.map_or(ll::LLAMA_POOLING_TYPE_NONE, pooling_type);
         params.kv_unified = true;
         params.no_perf = true;
         // SAFETY: the model pointer is valid for 'model. llama_init_from_model writes to the model only under its own lock-free
         // rule of one thread at a time, and the worker makes exactly one context, on one thread.
         let raw = NonNull::new(unsafe { ll::llama_init_from_model(model_pointer(model), params) })?;
         // SAFETY: `raw` is a valid context.
-        if unsafe { ll::llama_get_memory(raw.as_ptr()) }.is_null() {
+        if options.pooled.is_none() && unsafe { ll::llama_get_memory(raw.as_ptr()) }.is_null() {
             // SAFETY: `raw` is ours and unused from here on.
             unsafe { ll::llama_free(raw.as_ptr()) };
             return None;
@@ -139,7 +145,8 @@ impl<'model> Context<'model> {
         // SAFETY: the pools live in the returned value and are freed after the context (see Drop and the order of fields).
         unsafe { ll::llama_attach_threadpool(raw.as_ptr(), pool.0.as_ptr(), batch_pointer) };
         let vocabulary = usize::try_from(model.n_vocab()).unwrap_or(0);
-        Some(Self { raw, pool, pool_batch, options, vocabulary, model: PhantomData })
+        let width = clamp_to_usize(model.n_embd_out());
+        Some(Self { raw, pool, pool_batch, options, vocabulary, width, model: PhantomData })
     }
 
     /// Applies these adapters, each with its strength, in place of those before.
@@ -183,6 +190,11 @@ impl<'model> Context<'model> {
         self.options
     }
 
+    /// Length of embeddings.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Tokens that there are.
     pub(super) fn vocabulary(&self) -> usize {
         self.vocabulary
@@ -207,9 +219,33 @@ impl<'model> Context<'model> {
         }
     }
 
+    /// Whether the next batches give the vectors of their tokens, all of which must then have outputs. Not for pooled contexts.
+    pub(crate) fn give_vectors(&mut self, give: bool) {
+        // SAFETY: the context is valid and computes nothing, since that needs `&mut self` as well.
+        unsafe { ll::llama_set_embeddings(self.raw.as_ptr(), give) };
+    }
+
+    /// The vector of the batch's token at `index`.
+    pub(crate) fn token_vector(&mut self, index: usize) -> Option<&[f32]> {
+        // SAFETY: an index without a vector gives NULL; otherwise there are `width` floats, which stay until the next decode.
+        unsafe {
+            let vector = ll::llama_get_embeddings_ith(self.raw.as_ptr(), clamp(index));
+            (!vector.is_null()).then(|| std::slice::from_raw_parts(vector, self.width))
+        }
+    }
+
+    /// The vector of the text that was in the batch as `sequence`, of a pooled context.
+    pub(crate) fn text_vector(&mut self, sequence: usize) -> Option<&[f32]> {
+        // SAFETY: as in `token_vector`.
+        unsafe {
+            let vector = ll::llama_get_embeddings_seq(self.raw.as_ptr(), clamp(sequence));
+            (!vector.is_null()).then(|| std::slice::from_raw_parts(vector, self.width))
+        }
+    }
+
     /// Forgets what `sequence` holds from position `from` on. False: this model can only forget a sequence as a whole.
     pub(crate) fn forget(&mut self, sequence: usize, from: usize) -> bool {
-        // SAFETY: the context has a memory (checked in `new`); the sequence is below n_seq_max by construction of the slots.
+        // SAFETY: without a memory there is nothing to do, and llama.cpp sees that; the sequence is below n_seq_max by construction of the slots.
         unsafe { ll::llama_memory_seq_rm(ll::llama_get_memory(self.raw.as_ptr()), clamp(sequence), clamp(from), -1) }
     }
 
@@ -333,7 +369,15 @@ fn ggml_type(cache: CacheType) -> ll::ggml_type {
     }
 }
 
-/// Whether the model answers text by continuing it, which is all that a [`Context`] is used for.
+fn pooling_type(pooling: Pooling) -> ll::llama_pooling_type {
+    match pooling {
+        Pooling::Auto | Pooling::Mean => ll::LLAMA_POOLING_TYPE_MEAN,
+        Pooling::Cls => ll::LLAMA_POOLING_TYPE_CLS,
+        Pooling::Last => ll::LLAMA_POOLING_TYPE_LAST,
+    }
+}
+
+/// Whether the model continues text or is an encoder alone: no encoder that a decoder listens to, no diffusion.
 pub(crate) fn continues_text(model: &LlamaModel) -> bool {
     let model = model_pointer(model);
     // SAFETY: the pointer is valid while the model is borrowed; the three functions only read.

@@ -22,6 +22,9 @@ struct llama_context {
     // Makes the scheduler and its buffers anew if something has changed that they depend on.
     void sched_reserve();
 
+    // Makes room for so many rows of logits, and of vectors where those are wanted; for how many there is room then.
+    uint32_t output_reserve(int32_t n_outputs);
+
     ggml_backend_sched * get_sched() const;
 };
 
@@ -76,6 +79,15 @@ bool mms_reserve(llama_context * context) noexcept {
     try {
         context->sched_reserve();
         return true;
+    } catch (const std::exception &) {
+        return false;
+    }
+}
+
+// What a llama_decode with so many outputs would do. False: there is no memory for it.
+bool mms_reserve_outputs(llama_context * context, int32_t rows) noexcept {
+    try {
+        return context->output_reserve(rows) >= (uint32_t) rows;
     } catch (const std::exception &) {
         return false;
     }

@@ -59,6 +59,7 @@ unsafe extern "C" {
     fn mms_memory(context: *const ll::llama_context, rows: *mut Row, room: usize) -> usize;
     fn mms_tensors(model: *const ll::llama_model, tensors: *mut *const ll::ggml_tensor, room: usize) -> usize;
     fn mms_reserve(context: *mut ll::llama_context) -> bool;
+    fn mms_reserve_outputs(context: *mut ll::llama_context, rows: i32) -> bool;
     fn mms_scheduler(context: *const ll::llama_context) -> ll::ggml_backend_sched_t;
     fn mms_graph(context: *mut ll::llama_context, tokens: u32, sequences: u32, outputs: u32) -> *mut ll::ggml_cgraph;
 }
@@ -92,10 +93,20 @@ impl Context<'_> {
         unsafe { mms_reserve(self.as_ptr()) }
     }
 
-    /// What the buffer of logits grows by when a batch has the most outputs, bytes of RAM; it begins with one for each sequence.
+    /// What the buffer of logits and vectors grows by when a batch has the most outputs, bytes of RAM; it begins with one row for each
+    /// sequence, which has a vector only in a pooled context.
     pub(crate) fn output_growth_bytes(&self) -> u64 {
-        let more = self.options().outputs.saturating_sub(self.options().sequences);
-        u64::from(more) * (self.vocabulary() * size_of::<f32>()) as u64
+        let options = self.options();
+        let row =
+            |vector: bool| ((self.vocabulary() + if vector { self.width() } else { 0 }) * size_of::<f32>()) as u64;
+        let all = u64::from(options.outputs.max(options.sequences)) * row(true);
+        all - u64::from(options.sequences) * row(options.pooled.is_some())
+    }
+
+    /// Has that buffer at its largest now. False: there is not enough memory.
+    pub(crate) fn take_outputs(&mut self) -> bool {
+        // SAFETY: the context is valid and computes nothing, since that needs `&mut self` as well.
+        unsafe { mms_reserve_outputs(self.as_ptr(), clamp(self.options().outputs as usize)) }
     }
 
     /// What the CPU needs besides while it computes the largest batch, bytes: for activations of another type, and per thread. Only

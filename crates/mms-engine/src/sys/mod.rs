@@ -7,6 +7,7 @@ mod log;
 mod memory;
 mod pages;
 mod process;
+mod vocabulary;
 
 pub(crate) use adapter::Adapter;
 pub(crate) use context::{Batch, Context, ContextOptions, DecodeError, continues_text};
@@ -14,3 +15,4 @@ pub(crate) use log::{LogLevel, route_last_words, route_log, system_info};
 pub(crate) use memory::{Share, Stored, stored_tensors, tensors};
 pub(crate) use pages::file_bytes;
 pub(crate) use process::{end_with_parent, exit_now, ignore_terminal_signals, processor_time, survive_file_limits};
+pub(crate) use vocabulary::{VocabularyKind, vocabulary_kind};

@@ -4,6 +4,7 @@
 pub(crate) enum Meta {
     U32(u32),
     F32(f32),
+    Flag(bool),
     Text(String),
     Texts(Vec<String>),
     F32s(Vec<f32>),
@@ -13,6 +14,12 @@ pub(crate) enum Meta {
 impl From<&str> for Meta {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+impl From<bool> for Meta {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
     }
 }
 
@@ -62,6 +69,11 @@ impl Gguf {
         self
     }
 
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.keys.retain(|(name, _)| name != key);
+        self
+    }
+
     /// A tensor of numbers between -`size` and `size`, the same in every run.
     pub(crate) fn random(self, name: &str, dimensions: &[u64], size: f32) -> Self {
         self.tensor(name, dimensions, size, Kind::F32)
@@ -78,10 +90,19 @@ impl Gguf {
             .key("tokenizer.ggml.tokens", Meta::Texts(tokens))
     }
 
+    fn norm(self, name: &str, width: u64) -> Self {
+        self.constant(&format!("{name}.weight"), &[width], 1.0).random(&format!("{name}.bias"), &[width], 0.1)
+    }
+
     /// A tensor with the same number in all places.
-    fn constant(mut self, name: &str, dimensions: &[u64], value: f32) -> Self {
-        let count = dimensions.iter().product::<u64>();
-        let bytes = (0..count).flat_map(|_| value.to_le_bytes()).collect();
+    fn constant(self, name: &str, dimensions: &[u64], value: f32) -> Self {
+        let count = usize::try_from(dimensions.iter().product::<u64>()).expect("small");
+        self.values(name, dimensions, &vec![value; count])
+    }
+
+    /// A tensor of these numbers.
+    pub(crate) fn values(mut self, name: &str, dimensions: &[u64], values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.tensors.push(Tensor { name: name.to_owned(), dimensions: dimensions.to_vec(), kind: Kind::F32, bytes });
         self
     }
@@ -144,6 +165,10 @@ impl Meta {
             Self::U32(value) => {
                 kind(out, 4);
                 out.extend(value.to_le_bytes());
+            }
+            Self::Flag(value) => {
+                kind(out, 7);
+                out.push(u8::from(*value));
             }
             Self::F32(value) => {
                 kind(out, 6);
@@ -295,6 +320,56 @@ pub(crate) fn windowed_model(window: u32) -> Gguf {
             [("ffn_gate", WIDTH, HIDDEN), ("ffn_up", WIDTH, HIDDEN), ("ffn_down", HIDDEN, WIDTH)]
         {
             model = model.random(&name(part), &[columns, rows], 0.3);
+        }
+    }
+    model
+}
+
+/// A BERT of two layers with made-up words, the letters, and `positions` positions.
+pub(crate) fn encoder_model(vocabulary: u64, positions: u64) -> Gguf {
+    const WIDTH: u64 = 128;
+    let number = |value: u64| u32::try_from(value).expect("small");
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).into_iter();
+    let letters = ('a'..='z').flat_map(|letter| [format!("▁{letter}"), letter.to_string()]);
+    let words = (0..vocabulary - 57).map(|word| format!("▁word{word}"));
+    let tokens: Vec<String> = special.chain(letters).chain(words).collect();
+    let kinds = (0..tokens.len()).map(|token| if token < 5 { 3 } else { 1 }).collect();
+    let mut model = Gguf::default()
+        .key("general.architecture", "bert")
+        .key("bert.context_length", number(positions))
+        .key("bert.embedding_length", number(WIDTH))
+        .key("bert.block_count", 2)
+        .key("bert.feed_forward_length", number(2 * WIDTH))
+        .key("bert.attention.head_count", 4)
+        .key("bert.attention.layer_norm_epsilon", 1e-6)
+        .key("bert.attention.causal", false)
+        .key("bert.pooling_type", 1)
+        .key("tokenizer.ggml.model", "bert")
+        .key("tokenizer.ggml.token_type_count", 1)
+        .key("tokenizer.ggml.tokens", Meta::Texts(tokens))
+        .key("tokenizer.ggml.token_type", Meta::I32s(kinds))
+        .key("tokenizer.ggml.padding_token_id", 0)
+        .key("tokenizer.ggml.unknown_token_id", 1)
+        .key("tokenizer.ggml.bos_token_id", 2)
+        .key("tokenizer.ggml.seperator_token_id", 3)
+        .key("tokenizer.ggml.mask_token_id", 4)
+        .random("token_embd.weight", &[WIDTH, vocabulary], 1.0)
+        .random("position_embd.weight", &[WIDTH, positions], 0.3)
+        .random("token_types.weight", &[WIDTH, 1], 0.3)
+        .norm("token_embd_norm", WIDTH);
+    for layer in 0..2 {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        model = model.norm(&name("attn_output_norm"), WIDTH).norm(&name("layer_output_norm"), WIDTH);
+        for (part, columns, rows) in [
+            ("attn_q", WIDTH, WIDTH),
+            ("attn_k", WIDTH, WIDTH),
+            ("attn_v", WIDTH, WIDTH),
+            ("attn_output", WIDTH, WIDTH),
+            ("ffn_up", WIDTH, 2 * WIDTH),
+            ("ffn_down", 2 * WIDTH, WIDTH),
+        ] {
+            let (weight, bias) = (name(&format!("{part}.weight")), name(&format!("{part}.bias")));
+            model = model.random(&weight, &[columns, rows], 0.15).random(&bias, &[rows], 0.1);
         }
     }
     model

@@ -1,7 +1,10 @@
 //! The real `mms-worker` with the built-in model, over a real socket pair, as `mms` runs it.
 
+mod bert;
 mod cancel;
 mod constraint;
+mod embed;
+mod embed_models;
 mod generate;
 mod gguf;
 mod kv;

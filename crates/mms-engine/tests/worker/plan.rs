@@ -7,7 +7,8 @@ use mms_protocol::worker::{
     ToWorker,
 };
 
-use crate::gguf::{Gguf, Kind, adapter, random_model};
+use crate::embed::{embed, texts};
+use crate::gguf::{Gguf, Kind, adapter, encoder_model, random_model};
 use crate::support::{Host, demo, demo_model, ramble};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -54,7 +55,11 @@ fn check_besides(what: &str, spec: LoadSpec, words: usize, later: f64) -> Memory
     host.shake_hands();
     let info = host.load(spec).unwrap_or_else(|why| panic!("{what}: {why}"));
     let loaded = held_mb(&host, &info);
-    host.generate(&ramble(&"word ".repeat(words), 4));
+    if info.generates {
+        host.generate(&ramble(&"word ".repeat(words), 4));
+    }
+    let text = "word ".repeat(words);
+    embed(&mut host, &texts(&[&text, &text, &text])).unwrap_or_else(|why| panic!("{what}: {why:?}"));
     let estimated = total_mb(&planned);
     for (when, measured) in [("loaded", loaded), ("has answered", held_mb(&host, &info))] {
         let off = measured + later - estimated;
@@ -161,6 +166,21 @@ fn adapters_are_part_of_the_plan() {
     assert!(more(|plan| plan.process_bytes).abs() < 3.0, "{adapted:?} {without:?}");
     let why = plan(&with(write("other.gguf", &adapter("gpt2")))).expect_err("it does not fit");
     assert!(why.contains("arch mismatch"), "{why}");
+}
+
+/// The outputs of all tokens of a batch are the most of it.
+#[test]
+fn an_encoder_takes_what_was_planned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("encoder.gguf");
+    std::fs::write(&path, encoder_model(20_000, 1024).bytes()).expect("a file");
+    let spec = LoadSpec { path: path.to_str().expect("UTF-8").to_owned(), ..demo() };
+    let base = check("encoder", spec.clone(), 80);
+    let outputs = 1024 * (20_000 + 128) * 4;
+    assert!(base.devices[0].compute_bytes > outputs, "{base:?}");
+    let settings = EngineSettings { context_length: 512, warm_up: false, ..EngineSettings::default() };
+    let half = plan(&LoadSpec { settings, ..spec }).expect("a plan");
+    assert!(half.devices[0].compute_bytes < base.devices[0].compute_bytes - outputs / 3, "{half:?} {base:?}");
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl EngineConfig {
                     .key("warm_up", "Compute something, and take all scratch memory, before a model counts as loaded.")
                     .read(Switch, default.warm_up),
                 pooling: section
-                    .key("pooling", "How the vectors of a text's tokens become its embedding; auto: as the file says.")
+                    .key("pooling", "How the vectors of a text's tokens become its embedding; auto: as the file says, else the mean.")
                     .read(POOLING, default.pooling),
                 lora: section
                     .key("lora", "LoRA adapters that are applied, each a GGUF file or \"FILE:SCALE\".")
