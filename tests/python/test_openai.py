@@ -302,3 +302,37 @@ def test_a_call_that_is_cut_off_is_not_passed_off_as_one(client):
     choice = client.chat.completions.create(**{**TOOLS, "max_tokens": 16}, tool_choice=named).choices[0]
     assert choice.finish_reason == "length" and choice.message.tool_calls is None
     assert choice.message.content.strip().startswith("<tool_call>")
+
+
+def test_embeddings_as_numbers_and_as_the_package_asks_for_them(client):
+    texts = ["Hello!", "Good morning", "Hello!"]
+    # By default the package asks for base64, and decodes it.
+    reply = client.embeddings.create(model="mms-demo", input=texts)
+    assert reply.object == "list" and reply.model == "mms-demo" and [item.index for item in reply.data] == [0, 1, 2]
+    vectors = [item.embedding for item in reply.data]
+    numbers = client.embeddings.create(model="mms-demo", input=texts, encoding_format="float")
+    for vector, item in zip(vectors, numbers.data, strict=True):
+        assert len(vector) == 256 and sum(x * x for x in vector) == pytest.approx(1, abs=1e-4)
+        assert vector == pytest.approx(item.embedding, abs=1e-3)
+    assert vectors[0] == pytest.approx(vectors[2], abs=1e-3) and vectors[0] != pytest.approx(vectors[1], abs=1e-3)
+    assert reply.usage.prompt_tokens == reply.usage.total_tokens == numbers.usage.prompt_tokens > 0
+    coded = client.embeddings.create(model="mms-demo", input=texts[0], encoding_format="base64").data[0].embedding
+    assert len(coded) == 1368  # 256 numbers of 4 bytes, 3 bytes in 4 characters
+    short = client.embeddings.create(model="mms-demo", input=texts[0], dimensions=16).data[0].embedding
+    assert len(short) == 16 and sum(x * x for x in short) == pytest.approx(1, abs=1e-4)
+    assert client.embeddings.create(model="mms-demo", input=[[5, 6], [7]]).usage.prompt_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"input": ""}, "non-empty"),
+        ({"input": ["a", ""]}, "non-empty"),
+        ({"input": "a", "dimensions": 257}, "its embeddings have 256"),
+        ({"input": [1 << 30]}, "the vocabulary ends before"),
+        ({"input": "many words " * 3000}, "tokens"),
+    ],
+)
+def test_embeddings_that_cannot_be(client, wrong, message):
+    with pytest.raises(openai.BadRequestError, match=message):
+        client.embeddings.create(model="mms-demo", **wrong)

@@ -1,7 +1,8 @@
-//! `cargo xtask random-model`: language models of a usual shape with random weights, for measuring. They load, tokenize and answer as
+//! `cargo xtask random-model`: language models of a usual shape with random weights, for measuring, and a small encoder for tests. They load, tokenize and answer as
 //! others do, and what they say means nothing. Blocks of quantized weights are written as they are, so a gigabyte takes seconds.
 
 mod blocks;
+mod encoder;
 mod header;
 
 use std::fs::File;
@@ -17,8 +18,9 @@ use crate::run::{root, target_dir};
 
 /// Tokens of each vocabulary; those that the built-in model lacks are made up.
 const VOCABULARY: u64 = 32_000;
-/// Context that the header states unless told otherwise, tokens.
+/// Context that the header states unless told otherwise, tokens; the encoder's.
 const CONTEXT: u32 = 16_384;
+const ENCODER_CONTEXT: u32 = 512;
 /// Seed of the weights unless told otherwise.
 const SEED: u64 = 1;
 /// Values in the file begin at multiples of this.
@@ -33,9 +35,9 @@ pub(crate) struct Args {
     /// The file to write [default: below target/bench/models]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Context that the header states, tokens
-    #[arg(long, value_name = "N", default_value_t = CONTEXT, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
-    context: u32,
+    /// Context that the header states, tokens [default: 16384, of the encoder 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
+    context: Option<u32>,
     /// The same seed gives the same file
     #[arg(long, default_value_t = SEED)]
     seed: u64,
@@ -50,6 +52,9 @@ pub(crate) enum Size {
     /// About 1.1 billion weights, Q4_K_M
     #[value(name = "1.1b")]
     Large,
+    /// A small BERT, Q8_0, which only gives embeddings
+    #[value(name = "encoder")]
+    Encoder,
 }
 
 impl Size {
@@ -58,18 +63,22 @@ impl Size {
         match self {
             Self::Small => "130m",
             Self::Large => "1.1b",
+            Self::Encoder => "encoder",
         }
     }
 
-    fn shape(self) -> Shape {
-        match self {
+    /// `None`: it is no Llama.
+    fn shape(self) -> Option<Shape> {
+        let shape = match self {
             Self::Small => {
                 Shape { width: 768, layers: 12, heads: 12, kv_heads: 12, hidden: 2048, mixture: Mixture::Q8_0 }
             }
             Self::Large => {
                 Shape { width: 2048, layers: 22, heads: 32, kv_heads: 4, hidden: 5632, mixture: Mixture::Q4_K_M }
             }
-        }
+            Self::Encoder => return None,
+        };
+        Some(shape)
     }
 }
 
@@ -172,7 +181,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Writes the model that the command writes when nothing else is said.
 pub(crate) fn make(size: Size, path: &Path) -> Result<()> {
-    write(size, CONTEXT, SEED, path).map(drop)
+    write(size, None, SEED, path).map(drop)
 }
 
 /// Where the model is when nobody says otherwise.
@@ -181,7 +190,7 @@ fn usual_path(size: Size) -> PathBuf {
 }
 
 /// Writes beside the file and renames, so that nobody ever sees half a file; its length.
-fn write(size: Size, context: u32, seed: u64, path: &Path) -> Result<u64> {
+fn write(size: Size, context: Option<u32>, seed: u64, path: &Path) -> Result<u64> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
     }
@@ -198,8 +207,11 @@ fn write(size: Size, context: u32, seed: u64, path: &Path) -> Result<u64> {
 }
 
 /// The whole file; its length. `demo` is the built-in model, whose tokenizer and template the new one gets.
-fn model(demo: &[u8], size: Size, context: u32, seed: u64, out: &mut impl Write) -> Result<u64> {
-    let shape = size.shape();
+fn model(demo: &[u8], size: Size, context: Option<u32>, seed: u64, out: &mut impl Write) -> Result<u64> {
+    let Some(shape) = size.shape() else {
+        return encoder::encoder(context.unwrap_or(ENCODER_CONTEXT), seed, out);
+    };
+    let context = context.unwrap_or(CONTEXT);
     let vocabulary = header::vocabulary(demo, VOCABULARY)?;
     let tensors = shape.tensors(vocabulary.real);
     let mut header = Header::default();
@@ -230,14 +242,19 @@ fn model(demo: &[u8], size: Size, context: u32, seed: u64, out: &mut impl Write)
     header.f32("llama.rope.freq_base", 10_000.0);
     header.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
     header.raw(vocabulary.pairs, &vocabulary.bytes);
+    finish(&mut header, &tensors, seed, out)
+}
+
+/// Writes a file with such a head; its length.
+fn finish(header: &mut Header, tensors: &[Tensor], seed: u64, out: &mut impl Write) -> Result<u64> {
     let mut offset = 0;
-    for tensor in &tensors {
+    for tensor in tensors {
         header.tensor(&tensor.name, tensor.columns, (tensor.rows > 1).then_some(tensor.rows), tensor.kind, offset);
         offset += tensor.padded_bytes();
     }
     let mut written = header.write(out)?;
     let mut random = Random::new(seed);
-    for tensor in &tensors {
+    for tensor in tensors {
         let mut row = Vec::new();
         for index in 0..tensor.rows {
             row.clear();
@@ -262,7 +279,7 @@ mod tests {
     #[test]
     fn sizes_are_what_their_names_say() {
         for (size, millions) in [(Size::Small, 120..=145), (Size::Large, 1000..=1200)] {
-            let tensors = size.shape().tensors(0);
+            let tensors = size.shape().expect("a Llama").tensors(0);
             let weights: u64 = tensors.iter().map(|tensor| tensor.columns * tensor.rows).sum();
             assert!(millions.contains(&(weights / 1_000_000)), "{size:?}: {weights}");
             assert!(tensors.iter().all(|tensor| tensor.columns % 256 == 0), "whole blocks only");

@@ -5,6 +5,7 @@
 //! encoders have layers behind their pooling.
 
 use llama_cpp_2::model::LlamaModel;
+use mms_protocol::engine::ENCODERS;
 use mms_protocol::worker::Pooling;
 
 use crate::sys::continues_text;
@@ -23,19 +24,6 @@ pub(crate) enum Ability {
         pooling: Pooling,
     },
 }
-
-/// llama.cpp keeps no KV cache for these: nothing can be continued. Some of their files do not say that attention is not causal.
-const ENCODERS: [&str; 9] = [
-    "bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "neo-bert",
-    "jina-bert-v2",
-    "jina-bert-v3",
-    "eurobert",
-    "modern-bert",
-    "gemma-embedding",
-];
 
 impl Ability {
     /// By the model's header and the setting; the error says why it can do nothing for us.

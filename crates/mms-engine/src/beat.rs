@@ -1,5 +1,6 @@
-//! Heartbeats while the model loads. llama.cpp tells how far it is only between two tensors; mapping a large file from a slow disk or
-//! clearing a large KV cache takes longer than the host waits for a sign of life.
+//! Heartbeats while the model loads, and while an encoder computes a long text. llama.cpp tells how far it is only between two tensors,
+//! and not at all within a step; mapping a large file from a slow disk, clearing a large KV cache or computing thousands of tokens takes
+//! longer than the host waits for a sign of life.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;

@@ -289,8 +289,13 @@ impl Engine {
         if let Some(store) = &mut self.store {
             store.tick();
         }
+        self.outbox.send(ToHost::Heartbeat(self.state()));
+    }
+
+    /// How it is doing.
+    fn state(&self) -> Heartbeat {
         let kept = self.store.as_ref().map(KvStore::holds).unwrap_or_default();
-        self.outbox.send(ToHost::Heartbeat(Heartbeat {
+        Heartbeat {
             steps: self.steps,
             busy_slots: count(self.slots.iter().filter(|slot| !slot.is_idle()).count()),
             queued: count(self.queue.len()),
@@ -298,6 +303,6 @@ impl Engine {
             kv_store_bytes: kept.ram_bytes,
             kv_store_disk_bytes: kept.disk_bytes,
             kv_restored: kept.restored,
-        }));
+        }
     }
 }

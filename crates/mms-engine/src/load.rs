@@ -9,6 +9,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use mms_protocol::engine::{ENCODER_TEXTS, encoder_context_limit};
 use mms_protocol::worker::{
     DEFAULT_CONTEXT_LIMIT, DeviceInfo, EngineSettings, FlashAttention, KvStoreSpec, LoadSpec, LoadedInfo, LoraAdapter,
     Pooling, Speculation,
@@ -293,7 +294,7 @@ impl Sizes {
             ));
         }
         let context_length = match settings.context_length {
-            0 => sizes.context_length.min(encoder_context(u32::try_from(model.n_vocab()).unwrap_or(0))),
+            0 => sizes.context_length.min(encoder_context_limit(u64::try_from(model.n_vocab()).unwrap_or(0))),
             configured => configured,
         };
         let batch = sizes.batch.max(context_length);
@@ -348,18 +349,8 @@ const MOST_SHARED_GUESSES: u32 = 32;
 /// In a step in which a decoder's embeddings come out, all tokens have outputs, and matrix products want so many at least.
 const LEAST_OUTPUTS: u32 = 32;
 
-/// Texts that an encoder computes together at most.
-const ENCODER_TEXTS: u32 = 32;
-
 /// The table of positions; without one, a model can go beyond what it was trained with.
 const POSITIONS: &str = "position_embd.weight";
-
-/// The context of an encoder unless it is configured: llama.cpp makes room for logits of each of its tokens, though nobody reads them.
-fn encoder_context(vocabulary: u32) -> u32 {
-    const MOST_LOGITS: u64 = 512 << 20;
-    let rows = MOST_LOGITS / (u64::from(vocabulary.max(1)) * 4);
-    (u32::try_from(rows).unwrap_or(u32::MAX) / 256 * 256).max(512)
-}
 
 /// Far beyond what any machine holds for a model of use: 32 Mi tokens.
 const MOST_CACHED_TOKENS: u64 = 1 << 25;

@@ -85,6 +85,29 @@ pub enum Speculation {
     Off,
 }
 
+/// Architectures in which a text is computed in one piece and nothing is continued. Not all of their files say that attention is not causal.
+pub const ENCODERS: [&str; 9] = [
+    "bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "modern-bert",
+    "gemma-embedding",
+];
+
+/// Texts that an encoder computes together at most.
+pub const ENCODER_TEXTS: u32 = 32;
+
+/// Most tokens of context that an encoder gets unless it is configured. llama.cpp makes room for logits of each of them, though nobody
+/// reads those; they take 512 MiB at most.
+pub fn encoder_context_limit(vocabulary: u64) -> u32 {
+    let rows = (512 << 20) / (vocabulary.max(1).saturating_mul(4));
+    u32::try_from(rows / 256 * 256).unwrap_or(u32::MAX).clamp(512, 4096)
+}
+
 /// How the vectors of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,6 +11,7 @@ use super::blocks::Kind;
 const UINT32: u32 = 4;
 const INT32: u32 = 5;
 const FLOAT32: u32 = 6;
+const BOOL: u32 = 7;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 /// Type of a token that is a piece of text.
@@ -39,6 +40,27 @@ impl Header {
     pub(super) fn f32(&mut self, key: &str, value: f32) {
         self.key(key, FLOAT32);
         self.values.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(super) fn flag(&mut self, key: &str, value: bool) {
+        self.key(key, BOOL);
+        self.values.push(u8::from(value));
+    }
+
+    pub(super) fn texts(&mut self, key: &str, values: &[String]) {
+        self.list(key, STRING, values.len());
+        values.iter().for_each(|value| string(&mut self.values, value));
+    }
+
+    pub(super) fn i32s(&mut self, key: &str, values: &[i32]) {
+        self.list(key, INT32, values.len());
+        values.iter().for_each(|value| self.values.extend_from_slice(&value.to_le_bytes()));
+    }
+
+    fn list(&mut self, key: &str, element: u32, count: usize) {
+        self.key(key, ARRAY);
+        self.values.extend_from_slice(&element.to_le_bytes());
+        self.values.extend_from_slice(&(count as u64).to_le_bytes());
     }
 
     /// Pairs that are encoded already.

@@ -4,15 +4,23 @@
 //!
 //! Of a decoder's text that is pooled by its last token, all tokens but that one are computed like those of a prompt.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mms_protocol::worker::{GenerateFailure, Pooling, RequestId, ToHost};
 
 use super::{Engine, Queued};
+use crate::beat::beat_while;
 use crate::plan::Share;
 use crate::prompts::{Ready, Texts};
 use crate::slot::{Slot, Text, Work, count};
-use crate::sys::processor_time;
+use crate::sys::{DecodeError, processor_time};
+
+/// While a step takes longer than this, there is a heartbeat after each such time.
+const LONG_STEP: Duration = Duration::from_secs(1);
+/// But a step that takes longer than this hangs.
+const LONGEST_TEXT: Duration = Duration::from_secs(600);
+/// Tokens of a step that may take long as long as nothing was measured.
+const UNMEASURED: usize = 64;
 
 /// A request for embeddings of which at least one input has had a slot.
 #[derive(Debug)]
@@ -89,6 +97,9 @@ impl Engine {
 
     /// Computes one step for all inputs whose vectors can come out; there may be none.
     pub(super) fn embed(&mut self) {
+        if self.embeddings.is_empty() {
+            return;
+        }
         self.plan_vectors();
         if self.scratch.batch.len() == 0 {
             return;
@@ -100,7 +111,7 @@ impl Engine {
         if pools_here {
             self.loaded.context.give_vectors(true);
         }
-        let computed = self.decode();
+        let computed = self.decode_texts();
         if pools_here {
             self.loaded.context.give_vectors(false);
         }
@@ -127,6 +138,24 @@ impl Engine {
         }
         self.scratch.shares = shares;
         self.send();
+    }
+
+    /// A long text of an encoder is one step however slow the machine is, so signs of life do not wait for its end.
+    fn decode_texts(&mut self) -> Result<(), DecodeError> {
+        let tokens = self.scratch.batch.len();
+        let is_quick = |seconds: f64| seconds * (tokens as f64) < LONG_STEP.as_secs_f64();
+        let is_quick = self.embed_pace.prompt_token().map_or(tokens < UNMEASURED, is_quick);
+        if is_quick || self.loaded.ability.encodes().is_none() {
+            return self.decode();
+        }
+        let (outbox, message) = (self.outbox.clone(), ToHost::Heartbeat(self.state()));
+        let began = Instant::now();
+        let beat = move || {
+            if began.elapsed() < LONGEST_TEXT {
+                outbox.send(message.clone());
+            }
+        };
+        beat_while(LONG_STEP, beat, || self.decode())
     }
 
     /// The oldest inputs first; of an encoder only whole ones, and at least one.

@@ -1,6 +1,6 @@
 //! Embeddings of models that generate, beside their answers; files that cannot give embeddings; memory.
 
-use mms_protocol::generate::FinishReason;
+use mms_protocol::generate::{EmbedInput, EmbedSpec, FinishReason};
 use mms_protocol::worker::{EngineSettings, GenerateFailure, LoadSpec, Pooling, Speculation, ToHost, ToWorker};
 
 use crate::bert::Bert;
@@ -63,6 +63,24 @@ fn models_of_all_kinds_of_memory_give_embeddings() {
             near(&embed(&mut host, &texts(&[STORY])).expect(name).0[0], &vectors[0], 2e-3);
         }
     }
+}
+
+/// As causal embedding models are made: the last token is the end of the text, which the vocabulary puts there.
+#[test]
+fn a_causal_embedding_model_reads_the_end_of_the_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = random_model(Kind::F32, 256).key("llama.pooling_type", 3).key("tokenizer.ggml.add_eos_token", true);
+    let (mut host, info) = loaded(&write(&folder, "last.gguf", &file), EngineSettings::default());
+    assert_eq!(info.embedding_length, Some(256));
+    let (by_text, tokens) = embed(&mut host, &texts(&["ab"])).expect("a vector");
+    // Beginning, the three bytes of the sign for a space, two letters, end; a byte's token is its number and three.
+    let bytes = "▁ab".bytes().map(|byte| u32::from(byte) + 3);
+    let ids: Vec<u32> = std::iter::once(1).chain(bytes).chain([2]).collect();
+    assert_eq!((tokens, ids.len()), (7, 7));
+    let given = |ids: &[u32]| EmbedSpec { inputs: vec![EmbedInput::Tokens(ids.to_vec())], dimensions: None };
+    near(&embed(&mut host, &given(&ids)).expect("a vector").0[0], &by_text[0], 2e-3);
+    let (without, _) = embed(&mut host, &given(&ids[..6])).expect("a vector");
+    assert!(without[0].iter().zip(&by_text[0]).any(|(a, b)| (a - b).abs() > 0.01));
 }
 
 /// With all slots answering, and with embeddings between, answers are what they are alone, and find their conversations again.

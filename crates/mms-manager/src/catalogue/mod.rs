@@ -87,6 +87,10 @@ impl ModelEntry {
         let default = ModelConfig::default();
         let config = config.unwrap_or(&default);
         self.settings = config.settings(engine);
+        if self.header.as_ref().is_some_and(|header| header.is_encoder()) {
+            // Nothing of it is ever continued.
+            self.settings.kv_store_mb = 0;
+        }
         self.aliases.extend(config.aliases.iter().cloned());
         self.chat_template = config.chat_template.clone();
         self.idle_unload = config.idle_unload();
@@ -102,6 +106,8 @@ impl ModelEntry {
 fn capabilities(header: &Header, configured_template: bool) -> Vec<String> {
     let words: &[&str] = if header.is_embedding() {
         &["embedding"]
+    } else if header.is_encoder() {
+        &[]
     } else if configured_template || header.chat_template.is_some() {
         &["text_generation", "chat"]
     } else {

@@ -1,9 +1,14 @@
 //! What a header says about a model, with the few keys that matter here given names.
 
+use mms_protocol::engine::ENCODERS;
+
 use super::GgufError;
 use super::metadata::Metadata;
 use super::tensors::Tensors;
 use super::types;
+
+/// `pooling_type` of a file for ranking.
+const RANK: u32 = 4;
 
 /// A figure that is the same for all layers, or one for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,9 +133,20 @@ impl Header {
         })
     }
 
+    /// Computes a text in one piece and cannot continue it.
+    pub fn is_encoder(&self) -> bool {
+        let architecture = self.architecture.as_deref().unwrap_or_default();
+        self.causal_attention == Some(false) || ENCODERS.contains(&architecture)
+    }
+
+    /// Scores pairs of texts.
+    pub fn is_ranking(&self) -> bool {
+        self.pooling_type == Some(RANK)
+    }
+
     /// Makes vectors instead of text.
     pub fn is_embedding(&self) -> bool {
-        self.causal_attention == Some(false) || self.pooling_type.is_some_and(|pooling| pooling != 0)
+        !self.is_ranking() && (self.is_encoder() || self.pooling_type.is_some_and(|pooling| pooling != 0))
     }
 
     /// Says of itself that it is something else than a language model: a vision projector, an adapter, a calibration file.

@@ -49,7 +49,13 @@ fn figures_for_each_layer_and_embedding_models() {
     .unwrap();
     assert_eq!(header.head_count_kv, Some(PerLayer::Each(vec![2, 0])));
     assert_eq!((header.key_length, header.value_length, header.sliding_window), (Some(32), Some(48), Some(1024)));
-    assert!(header.is_embedding());
+    assert!(header.is_embedding() && header.is_encoder());
+    let told = |key: &str, value: u32| parse(&Builder::llama().key(key, value).file()).unwrap();
+    let last = told("llama.pooling_type", 3);
+    assert!(last.is_embedding() && !last.is_encoder() && !last.is_ranking());
+    let rank = told("llama.pooling_type", 4);
+    assert!(rank.is_ranking() && !rank.is_embedding());
+    assert!(Header { architecture: Some("nomic-bert".to_owned()), ..rank }.is_encoder());
     assert_eq!(header.split, Some(Split { no: 2, count: 3 }));
     assert!(!parse(&Builder::llama().file()).unwrap().is_embedding());
 }

@@ -13,9 +13,13 @@
 //! process  = 24 MiB + vocabulary × 160 bytes                                              (program, token table)
 //! ```
 //!
+//! An encoder has no KV cache and computes texts in one piece: cells and ubatch are the larger of batch and n_ctx, and there are logits
+//! and a vector for each of those tokens; its n_ctx has a limit by its vocabulary.
+//!
 //! Sliding windows and recurrent layers would make the KV cache smaller, so this is an upper bound for such models. Figures that the
 //! header does not give count as llama.cpp's own defaults do (`heads_kv = heads`, `key_length = embedding / heads`), else as nothing.
 
+use mms_protocol::engine::encoder_context_limit;
 use mms_protocol::worker::{DEFAULT_CONTEXT_LIMIT, EngineSettings, FlashAttention};
 
 use super::MIB;
@@ -55,19 +59,34 @@ const VOCABULARY_ENTRY_BYTES: f64 = 160.0;
 /// Tokens of context that each sequence gets: the configured number, else what the model was trained with, within a limit.
 pub fn context_of(header: &Header, settings: &EngineSettings) -> u32 {
     match settings.context_length {
-        0 => header.context_length.unwrap_or(DEFAULT_CONTEXT_LIMIT).clamp(1, DEFAULT_CONTEXT_LIMIT),
+        0 => {
+            let limit =
+                if header.is_encoder() { encoder_context_limit(vocabulary(header)) } else { DEFAULT_CONTEXT_LIMIT };
+            header.context_length.unwrap_or(DEFAULT_CONTEXT_LIMIT).clamp(1, limit)
+        }
         configured => configured,
     }
+}
+
+fn vocabulary(header: &Header) -> u64 {
+    header.vocab_size.unwrap_or(0)
 }
 
 /// What loading the model takes with these settings. Never fails: an unknown figure only makes it less exact.
 pub fn estimate(header: &Header, settings: &EngineSettings) -> Estimate {
     let slots = settings.slots.clamp(1, 64);
     let n_ctx = context_of(header, settings);
-    let cells = (u64::from(n_ctx) * u64::from(slots)).next_multiple_of(CELL_STEP) as f64;
-    let ubatch = f64::from(settings.ubatch_size.clamp(1, settings.batch_size.clamp(slots, 16_384)));
-    let vocabulary = header.vocab_size.unwrap_or(0) as f64;
+    let batch = settings.batch_size.clamp(slots, 16_384);
+    let vocabulary = vocabulary(header) as f64;
     let shape = Shape::of(header);
+    let (cells, ubatch, outputs) = if header.is_encoder() {
+        let whole = batch.max(n_ctx);
+        (u64::from(whole), f64::from(whole), f64::from(whole) * (vocabulary + shape.embedding) * F32)
+    } else {
+        let ubatch = f64::from(settings.ubatch_size.clamp(1, batch));
+        (u64::from(n_ctx) * u64::from(slots), ubatch, f64::from(slots) * vocabulary * F32 * 2.0)
+    };
+    let cells = cells.next_multiple_of(CELL_STEP) as f64;
 
     let activations = ubatch * F32 * (4.0 * shape.embedding + 3.0 * shape.feed_forward + shape.attention);
     let kv_per_token =
@@ -77,11 +96,10 @@ pub fn estimate(header: &Header, settings: &EngineSettings) -> Estimate {
         FlashAttention::Off if kv_per_token > 0.0 => ubatch * cells * shape.heads * F32,
         FlashAttention::Off | FlashAttention::On | FlashAttention::Auto => 0.0,
     };
-    let logits = f64::from(slots) * vocabulary * F32 * 2.0;
     Estimate {
         weights_mb: header.tensor_bytes as f64 / MIB,
-        kv_mb: cells * kv_per_token / MIB,
-        compute_mb: (activations + mask + scores + logits) / MIB,
+        kv_mb: if header.is_encoder() { 0.0 } else { cells * kv_per_token / MIB },
+        compute_mb: (activations + mask + scores + outputs) / MIB,
         process_mb: PROGRAM_MB + vocabulary * VOCABULARY_ENTRY_BYTES / MIB,
         n_ctx,
     }
@@ -174,6 +192,18 @@ mod tests {
         assert_eq!(context_of(&small, &settings(9000)), 9000);
         assert_eq!(context_of(&Header { context_length: None, ..small.clone() }, &settings(0)), 4096);
         assert_eq!(context_of(&Header { context_length: Some(0), ..small }, &settings(0)), 1);
+    }
+
+    #[test]
+    fn an_encoder_has_no_kv_cache_and_outputs_for_all_tokens() {
+        let bert = Builder::llama().key("llama.attention.causal", Meta::Bool(0)).key("llama.context_length", 8192);
+        let encoder = header(&bert);
+        let estimated = estimate(&encoder, &EngineSettings::default());
+        assert_eq!((estimated.n_ctx, estimated.kv_mb), (4096, 0.0));
+        let wordy = |vocab_size| Header { vocab_size: Some(vocab_size), ..encoder.clone() };
+        assert_eq!(estimate(&wordy(250_000), &EngineSettings::default()).n_ctx, 512);
+        let set = EngineSettings { context_length: 2048, ..EngineSettings::default() };
+        assert!(estimate(&wordy(250_000), &set).compute_mb > 2048.0 * 250_000.0 * 4.0 / super::MIB);
     }
 
     fn is_sane(estimated: &Estimate) -> bool {

@@ -6,6 +6,7 @@ mod asking;
 mod bad_input;
 mod bench;
 mod clients;
+mod embeddings;
 mod files;
 #[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]
