@@ -297,8 +297,9 @@ impl Sizes {
             0 => sizes.context_length.min(encoder_context_limit(u64::try_from(model.n_vocab()).unwrap_or(0))),
             configured => configured,
         };
-        let batch = sizes.batch.max(context_length);
-        Ok(Self { context_length, slots: ENCODER_TEXTS.max(sizes.slots), batch, ubatch: batch, guesses: 0, ..sizes })
+        let slots = ENCODER_TEXTS.max(sizes.slots);
+        let batch = sizes.batch.max(context_length).max(slots);
+        Ok(Self { context_length, slots, batch, ubatch: batch, guesses: 0, ..sizes })
     }
 
     /// llama.cpp takes minutes, and memory for its own tables, before it notices that a cache cannot be.

@@ -113,6 +113,17 @@ fn a_text_has_the_same_vector_alone_in_a_batch_and_as_tokens() {
 }
 
 #[test]
+fn small_steps_hold_a_whole_text_all_the_same() {
+    let settings = EngineSettings { context_length: 8, batch_size: 1, ubatch_size: 1, ..EngineSettings::default() };
+    let (mut host, info, _) = with_bert(None, settings);
+    assert_eq!(info.context_length, 8);
+    let (vectors, _) = embed(&mut host, &texts(&["the cat reads a text s"; 40])).expect("vectors");
+    vectors.iter().for_each(|vector| near(vector, &vectors[0], 1e-3));
+    let expect = GenerateFailure::ContextExceeded { prompt_tokens: 9, at_least: false, context_length: 8 };
+    assert_eq!(embed(&mut host, &texts(&["the cat reads a text s s"])).expect_err("too long"), expect);
+}
+
+#[test]
 fn control_tokens_in_a_text_are_text() {
     let (mut host, _, _) = with_bert(None, EngineSettings::default());
     let (_, plain) = embed(&mut host, &texts(&["the cat"])).expect("a vector");
