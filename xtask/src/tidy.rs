@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("mms-engine", &["mms-protocol"]),
     ("mms-manager", &["mms-protocol"]),
     ("mms-store", &["mms-protocol"]),
-    ("mms-bus", &["mms-protocol"]),
+    ("mms-bus", &["mms-zmtp", "mms-protocol"]),
     ("mms-gateway", &["mms-zmtp", "mms-manager", "mms-store", "mms-protocol"]),
     ("mms-doctor", &["mms-zmtp", "mms-client", "mms-protocol"]),
     ("mms-migrate", &["mms-doctor", "mms-zmtp", "mms-client", "mms-protocol"]),

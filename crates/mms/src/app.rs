@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::bus::BusWatch;
 use crate::config::{Config, DEFAULT_MODELS_FOLDER, ServerConfig};
 use crate::exit::Failure;
 use crate::output;
@@ -63,7 +64,7 @@ pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure>
     };
     info!(signal = first, deadline = ?config.server.drain_timeout, "draining: no new work is taken");
     tokio::select! {
-        () = server.end(config.server.drain_timeout) => Ok(()),
+        () = server.end(config.server.drain_timeout, first) => Ok(()),
         second = signals.next() => Err(Failure::Interrupted(second)),
     }
 }
@@ -92,6 +93,7 @@ struct Server {
     doors: TaskTracker,
     shutdown: CancellationToken,
     recorder: JoinHandle<()>,
+    bus: BusWatch,
 }
 
 impl Server {
@@ -116,12 +118,13 @@ impl Server {
         let agent = config.server.agent_name.clone();
         let recorder = tokio::spawn(recorder::record(events, agent.clone(), store.clone(), shutdown.clone()));
         tokio::spawn(store_watch.run(STORE_INTERVAL));
+        let bus = BusWatch::start(config, &addresses, manager.clone());
         let probe = Probe { addresses, agent, timeout: config.server.probe_timeout, manager: manager.clone() };
-        Ok(Self { manager, store, probe, doors, shutdown, recorder })
+        Ok(Self { manager, store, probe, doors, shutdown, recorder, bus })
     }
 
     /// Lets running requests finish, up to the deadline, then ends everything in order.
-    async fn end(self, deadline: Duration) {
+    async fn end(self, deadline: Duration, signal: i32) {
         self.manager.board().set_ready(false);
         let report = self.manager.drain(deadline).await;
         info!(
@@ -139,9 +142,14 @@ impl Server {
         if let Err(error) = self.recorder.await {
             warn!(%error, "the last events could not be recorded");
         }
+        self.bus.end(signal_name(signal)).await;
         self.store.close().await;
         info!("ended");
     }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    if signal == SignalKind::interrupt().as_raw_value() { "SIGINT" } else { "SIGTERM" }
 }
 
 /// The three listeners.

@@ -1,6 +1,7 @@
 //! Configuration: the only reader of settings. Flags beat environment variables, these beat the file, the file beats the defaults;
 //! where each value came from is kept, and all mistakes are told together, each with its place.
 
+mod bus;
 mod endpoint;
 mod engine;
 mod example;
@@ -12,6 +13,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use mms_bus::BusConfig;
 use mms_gateway::WireLimits;
 use mms_manager::catalogue::ModelConfig;
 use mms_manager::{Limits, MemoryConfig};
@@ -33,16 +35,7 @@ use source::Document;
 pub(crate) const DEFAULT_FILE: &str = "mms.toml";
 
 /// Variables of the old systems that this version does not use.
-const NOT_USED: [&str; 8] = [
-    "REDIS_URL",
-    "SERVICE_REGISTRY_REDIS_URL",
-    "SERVICE_REGISTRY_PREFIX",
-    "NATS_SERVERS",
-    "NATS_URL",
-    "DIGITAL_TWIN_HOST",
-    "DIGITAL_TWIN_PORT",
-    "LLM_CONFIG_PATH",
-];
+const NOT_USED: [&str; 3] = ["NATS_SERVERS", "NATS_URL", "LLM_CONFIG_PATH"];
 
 /// Everything that `mms serve` needs to know.
 #[derive(Debug, Clone)]
@@ -67,6 +60,8 @@ pub(crate) struct Config {
     pub kv_store: KvStoreConfig,
     /// The evaluation store.
     pub store: StoreConfig,
+    /// Whom this server tells of itself.
+    pub bus: BusConfig,
     /// The log.
     pub log: LogConfig,
     /// Every setting with its origin.
@@ -104,6 +99,7 @@ impl Config {
         let routing = sections::read_routing(&mut reader);
         let kv_store = KvStoreConfig::read(&mut reader);
         let store = StoreConfig::read(&mut reader);
+        let bus = bus::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let (settings, mistakes) = reader.finish(&["routing"], &["model"]);
         if !mistakes.is_empty() {
@@ -122,6 +118,7 @@ impl Config {
             routing,
             kv_store,
             store,
+            bus,
             log,
             settings,
             file,

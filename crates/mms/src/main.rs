@@ -2,6 +2,7 @@
 
 mod app;
 mod builtin;
+mod bus;
 mod cli;
 mod commands;
 mod config;

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 # beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
 ";
 
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("server", "Addresses, names and times of the server itself."),
     ("models", "Where models are found and how long they stay in memory."),
     ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
@@ -25,6 +25,8 @@ const SECTIONS: [(&str, &str); 10] = [
     ("routing", "Which model answers a request that names a preference instead: preference = \"model id\"."),
     ("kv_store", "Where KV states of conversations are kept while their model is not loaded."),
     ("store", "Where evaluations and metrics are kept."),
+    ("redis", "Presence of this server in Redis. Without an address: none."),
+    ("digital_twin", "Registration with a SystemDigitalTwin. Without a host: none."),
     ("log", "What is logged, on standard error."),
 ];
 
@@ -69,6 +71,10 @@ fn describe(setting: &Setting, commented: bool) -> String {
 fn sample(key: &str) -> Value {
     match key {
         "id" => "my-model".into(),
+        "public_host" => "models.example".into(),
+        "host" => "twin.example".into(),
+        "url" => "redis://127.0.0.1:6379/0".into(),
+        "registry_url" => "redis://127.0.0.1:6379/1".into(),
         "path" => "path/to/file".into(),
         "worker" => "path/to/mms-worker".into(),
         "chat_template" => "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}assistant:".into(),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use super::source::{Document, Environment, Mistake, Origin};
+use super::source::{Document, Environment, Mistake, NOT_SHOWN, Origin};
 use super::value::Kind;
 
 /// A setting as it is documented and as it came out.
@@ -234,7 +234,8 @@ impl<'s> Key<'s, '_, '_> {
             match kind.of_text(text) {
                 Some(value) => found = found.or(Some((value, at))),
                 None => {
-                    let message = format!("{full_name} must be {}, got {text:?}", kind.must_be());
+                    let got = if kind.is_secret() { NOT_SHOWN.to_owned() } else { format!("{text:?}") };
+                    let message = format!("{full_name} must be {}, got {got}", kind.must_be());
                     mistakes.push(Mistake { at, message });
                 }
             }
@@ -244,6 +245,10 @@ impl<'s> Key<'s, '_, '_> {
         {
             match kind.of_toml(value.get_ref()) {
                 Some(read) => found = found.or_else(|| Some((read, document.origin(value.span())))),
+                None if kind.is_secret() => {
+                    let message = format!("{full_name} must be {}, got {NOT_SHOWN}", kind.must_be());
+                    mistakes.push(Mistake { at: document.origin(value.span()), message });
+                }
                 None => mistakes.push(document.wrong(value, full_name, &kind.must_be())),
             }
         }

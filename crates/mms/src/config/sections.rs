@@ -30,6 +30,8 @@ pub(crate) struct ServerConfig {
     pub profile: Profile,
     /// Where files of our own are kept.
     pub data_dir: PathBuf,
+    /// Name or address under which others reach this server; `None`: found out.
+    pub public_host: Option<String>,
     /// Host names under which browsers may reach the HTTP port.
     pub trusted_hosts: Vec<String>,
     /// Time that running requests have to finish when the server ends.
@@ -125,7 +127,7 @@ const FORMATS: Choice<LogFormat> =
 /// One day.
 pub(super) const DAY_S: u32 = 24 * 60 * 60;
 
-fn seconds(seconds: u32) -> Duration {
+pub(super) fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
@@ -176,6 +178,13 @@ impl ServerConfig {
                 .variable("DATA_DIR")
                 .flag("--data-dir", flags.data_dir.as_deref())
                 .read(Path, "data".into()),
+            public_host: section
+                .key(
+                    "public_host",
+                    "Name or address under which others reach this server, for registries. When not set: server.bind, or this \
+                     machine's name where that is every address.",
+                )
+                .read(Maybe(Text), None),
             trusted_hosts: section
                 .key(
                     "trusted_hosts",

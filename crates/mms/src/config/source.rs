@@ -9,6 +9,9 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// Instead of what was given, when that may hold a password.
+pub(super) const NOT_SHOWN: &str = "something else (not shown, as it may hold a password)";
+
 /// Where a setting, or a mistake, comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
@@ -190,6 +193,10 @@ impl<'a> Document<'a> {
 
     pub(super) fn wrong(&self, value: &Spanned<DeValue<'_>>, name: &str, must_be: &str) -> Mistake {
         let mut shown = self.text.get(value.span()).unwrap_or_default().to_owned();
+        // As in an address: what stands before it may be a password, wherever in the file it was put.
+        if shown.contains('@') {
+            shown = NOT_SHOWN.to_owned();
+        }
         if shown.chars().count() > 60 {
             shown = shown.chars().take(57).chain("...".chars()).collect();
         }

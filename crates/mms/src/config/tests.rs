@@ -78,7 +78,7 @@ fn every_variable_of_the_contract_is_heard() {
         ("LOG_LEVEL", "WARNING"),
         ("MODELS_DIR", "/a:/b"),
         ("DATA_DIR", "/d"),
-        ("REDIS_URL", "redis://x"),
+        ("LLM_CONFIG_PATH", "/old/llm_config.yaml"),
     ];
     let config = read(&ServeFlags::default(), &variables, "").unwrap();
     assert_eq!(config.server.agent_name, "Other");
@@ -87,7 +87,7 @@ fn every_variable_of_the_contract_is_heard() {
     assert_eq!(config.log.level, super::LogLevel::Warning);
     assert_eq!(config.models.folders, [std::path::Path::new("/a"), std::path::Path::new("/b")]);
     assert_eq!(config.store_path(), std::path::Path::new("/d/model_evaluation.db"));
-    assert_eq!(config.not_used, ["REDIS_URL"], "what is set and not used is told");
+    assert_eq!(config.not_used, ["LLM_CONFIG_PATH"], "what is set and not used is told");
 }
 
 #[test]
@@ -240,5 +240,54 @@ fn the_example_file_has_every_key_and_each_works_when_uncommented() {
         assert!(!setting.doc.is_empty(), "{name} says nothing");
     }
     let sections: BTreeSet<_> = config.settings.iter().map(|setting| setting.section.as_str()).collect();
-    assert_eq!(sections.len(), 9, "{sections:?}");
+    assert_eq!(sections.len(), 11, "{sections:?}");
+}
+
+#[test]
+fn the_bus_is_off_until_it_has_addresses() {
+    let config = right("");
+    assert!(config.bus == mms_bus::BusConfig::default(), "{:?}", config.bus);
+    let variables = [
+        ("REDIS_URL", "redis://:hidden@redis_language:6379/0"),
+        ("SERVICE_REGISTRY_REDIS_URL", "redis://:hidden@redis_language:6379/0"),
+        ("SERVICE_REGISTRY_PREFIX", "agents/"),
+        ("DIGITAL_TWIN_HOST", "twin"),
+        ("DIGITAL_TWIN_PORT", "7121"),
+    ];
+    let config = read(&ServeFlags::default(), &variables, "").unwrap();
+    let redis = config.bus.redis.unwrap();
+    assert_eq!((redis.presence, redis.service_prefix.as_deref()), (true, Some("agents/")));
+    assert_eq!(config.bus.service_registry, None, "the same server");
+    let twin = config.bus.twin.unwrap();
+    assert_eq!((twin.host.as_str(), twin.port), ("twin", 7121));
+    let shown = serde_json::to_string(&config.settings).unwrap();
+    assert!(shown.contains("redis://***@redis_language:6379/0") && !shown.contains("hidden"), "{shown}");
+
+    let one = [("SERVICE_REGISTRY_REDIS_URL", "redis://other")];
+    let config = read(&ServeFlags::default(), &one, "").unwrap();
+    assert!(config.bus.redis.is_none() && !config.bus.service_registry.unwrap().presence);
+}
+
+#[test]
+fn no_mistake_shows_a_password() {
+    for text in [
+        "redis = \"redis://:hidden@x\"\n",
+        "[redis]\nurl = \"http://:hidden@x\"\n",
+        "[redis]\nurl = \"rediss://:hidden@x\"\n",
+        "[redis]\nurl = [\"hidden\"]\n",
+        "[redis]\nttl_s = \"redis://:hidden@x\"\n",
+        "[server]\nport = \"redis://:hidden@x\"\n",
+    ] {
+        let told = mistakes(text).join("\n");
+        assert!(told.contains("not shown") && !told.contains("hidden"), "{told}");
+    }
+    let Mistakes(told) = read(&ServeFlags::default(), &[("REDIS_URL", "http://:hidden@x")], "").expect_err("a mistake");
+    assert!(
+        told[0].message.contains("rediss:// (TLS) is not supported") && !told[0].message.contains("hidden"),
+        "{told:?}"
+    );
+    check(
+        "[redis]\nrefresh_s = 300\n",
+        "mms.toml:1:1: redis.refresh_s must be less than redis.ttl_s, or entries expire between two refreshes",
+    );
 }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use mms_bus::ServerUrl;
 use mms_manager::Budget;
 use mms_protocol::worker::LoraAdapter;
 use serde_json::{Value, json};
@@ -28,6 +29,11 @@ pub(crate) trait Kind {
 
     /// As the file and `--json` show it; `null`: not set.
     fn show(&self, value: &Self::Value) -> Value;
+
+    /// Whether what was given may hold a password, so that a mistake in it must not show it.
+    fn is_secret(&self) -> bool {
+        false
+    }
 }
 
 /// A whole number in a range.
@@ -222,6 +228,38 @@ impl<K: Kind> Kind for Maybe<K> {
 
     fn show(&self, value: &Self::Value) -> Value {
         value.as_ref().map_or(Value::Null, |value| self.0.show(value))
+    }
+
+    fn is_secret(&self) -> bool {
+        self.0.is_secret()
+    }
+}
+
+/// The address of a Redis server.
+pub(crate) struct RedisUrl;
+
+impl Kind for RedisUrl {
+    type Value = ServerUrl;
+
+    fn must_be(&self) -> String {
+        "an address such as redis://127.0.0.1:6379/0 or redis://:password@host:6379/0; rediss:// (TLS) is not supported"
+            .to_owned()
+    }
+
+    fn of_toml(&self, value: &DeValue<'_>) -> Option<ServerUrl> {
+        self.of_text(value.as_str()?)
+    }
+
+    fn of_text(&self, text: &str) -> Option<ServerUrl> {
+        ServerUrl::redis(text).ok()
+    }
+
+    fn show(&self, value: &ServerUrl) -> Value {
+        json!(value.shown())
+    }
+
+    fn is_secret(&self) -> bool {
+        true
     }
 }
 
