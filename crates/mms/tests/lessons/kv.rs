@@ -1,5 +1,7 @@
 //! Conversations that begin anew: when their model has gone and come back, in whatever way, they go on where they were.
 
+use std::time::Duration;
+
 use mms_client::HttpClient;
 use serde_json::{Value, json};
 
@@ -46,7 +48,13 @@ async fn a_conversation_goes_on_after_its_model_was_unloaded() {
     assert!(!goes_on(&server, "mms-demo", "A boat").await.1);
     assert_eq!(goes_on(&server, "mms-demo", "Ship").await, (expect, true));
 
-    let shown = model(&server, "mms-demo").await;
+    // The answer may be here before the worker's word on what it keeps.
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut shown = model(&server, "mms-demo").await;
+    while shown["kv_restored"] != 2 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        shown = model(&server, "mms-demo").await;
+    }
     assert_eq!(shown["kv_restored"], 2, "{shown}");
     assert!(shown["kv_store_mb"].as_f64() > Some(0.0) && shown["kv_store_disk_mb"].as_f64() > Some(0.0), "{shown}");
     assert!(server.ok(&["models", "show", "mms-demo"]).contains("kv_restored"));

@@ -10,7 +10,7 @@ use crate::terminal::Terminal;
 const MODEL: &str = "mms-demo";
 
 fn top(server: &Server, columns: u16, rows: u16) -> Terminal {
-    let command = server.command(&["top", "--interval", "0.1", "--timeout", "0.5"]);
+    let command = server.command(&["top", "--interval", "0.1"]);
     Terminal::start(&command, columns, rows)
 }
 
