@@ -13,6 +13,17 @@ pub struct ServerUrl {
     shown: String,
 }
 
+/// Who connects to a NATS server.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    User {
+        name: String,
+        password: String,
+    },
+    /// A user without a password.
+    Token(String),
+}
+
 /// Why a text is no address of a server. Holds nothing of the text itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
@@ -67,11 +78,33 @@ impl ServerUrl {
         &self.url
     }
 
+    /// Who connects, with `%41` and the like decoded.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        let credentials = credentials(&self.url).filter(|credentials| !credentials.is_empty())?;
+        Some(match credentials.split_once(':') {
+            Some((user, password)) => Credentials::User { name: decoded(user), password: decoded(password) },
+            None => Credentials::Token(decoded(credentials)),
+        })
+    }
+
+    /// Whether the other one is reached with the same user and password, or token.
+    pub fn has_credentials_of(&self, other: &Self) -> bool {
+        self.credentials() == other.credentials()
+    }
+
+    /// For who gives the credentials by other means.
+    pub(crate) fn without_credentials(&self) -> String {
+        match credentials(&self.url) {
+            Some(credentials) => self.url.replacen(&format!("{credentials}@"), "", 1),
+            None => self.url.clone(),
+        }
+    }
+
     /// `text`, from a library or a server, without the secrets of this address.
     pub(crate) fn cleaned(&self, text: &str) -> String {
         let Some(credentials) = credentials(&self.url) else { return text.to_owned() };
         let secret = credentials.split_once(':').map_or(credentials, |(_, password)| password);
-        if secret.is_empty() { text.to_owned() } else { text.replace(secret, "***") }
+        if secret.is_empty() { text.to_owned() } else { text.replace(secret, "***").replace(&decoded(secret), "***") }
     }
 }
 
@@ -93,6 +126,26 @@ fn credentials(url: &str) -> Option<&str> {
     rest.rsplit_once('@').map(|(credentials, _)| credentials)
 }
 
+/// `%41` as `A`. What is no such escape stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
@@ -103,7 +156,7 @@ fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{AddressError, ServerUrl};
+    use super::{AddressError, Credentials, ServerUrl};
 
     #[test]
     fn secrets_are_never_shown() {
@@ -125,6 +178,22 @@ mod tests {
         ] {
             assert_eq!(ServerUrl::nats(url).unwrap().shown(), expect);
         }
+    }
+
+    #[test]
+    fn who_connects_is_taken_out() {
+        let of = |url: &str| {
+            let url = ServerUrl::nats(url).unwrap();
+            let who = match url.credentials() {
+                Some(Credentials::User { name, password }) => format!("{name} with {password}"),
+                Some(Credentials::Token(token)) => token,
+                None => "nobody".to_owned(),
+            };
+            (who, url.without_credentials())
+        };
+        assert_eq!(of("nats://t0ken@b:1"), ("t0ken".to_owned(), "nats://b:1".to_owned()));
+        assert_eq!(of("nats://a:p%40%2fq%zz@b:1"), ("a with p@/q%zz".to_owned(), "nats://b:1".to_owned()));
+        assert_eq!(of("b:1"), ("nobody".to_owned(), "b:1".to_owned()));
     }
 
     #[test]

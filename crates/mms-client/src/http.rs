@@ -89,8 +89,22 @@ impl HttpClient {
     /// `POST path` with a JSON body; the `data:` lines of the reply one by one. A reply that is no event stream (an error, as
     /// a rule) is given whole.
     pub async fn post_sse(&self, path: &str, body: &Value) -> Result<Result<SseLines, HttpReply>, ClientError> {
-        let what = format!("POST {path}");
-        let response = self.in_time(&what, self.send(Method::POST, path, Some(body))).await?;
+        self.sse(Method::POST, path, Some(body)).await
+    }
+
+    /// `GET path`; the `data:` lines of the reply as with [`HttpClient::post_sse`].
+    pub async fn get_sse(&self, path: &str) -> Result<Result<SseLines, HttpReply>, ClientError> {
+        self.sse(Method::GET, path, None).await
+    }
+
+    async fn sse(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Result<SseLines, HttpReply>, ClientError> {
+        let what = format!("{method} {path}");
+        let response = self.in_time(&what, self.send(method, path, body)).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if response.status().is_success() && kind.starts_with("text/event-stream") {
             let deadline = Box::pin(tokio::time::sleep(self.timeout));

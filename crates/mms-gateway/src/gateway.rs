@@ -11,11 +11,16 @@ use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, Stream, StreamExt};
 use mms_manager::{GenerateEvent, Manager};
 use mms_protocol::dialect::unload_of_unknown;
+use mms_protocol::view::StreamFigures;
 use mms_protocol::{ErrorCode, GenerateArgs, ModelChoice, Operation, Profile, Refusal, Reply};
 use mms_store::Store;
 use serde_json::Value;
 
-use crate::metrics::{InFlight, Metrics};
+use crate::feed::Feed;
+use crate::metrics::{InFlight, Metrics, Snapshot};
+
+/// What became of the events for each stream, by its name.
+pub type BusFigures = Arc<dyn Fn() -> Vec<(&'static str, StreamFigures)> + Send + Sync>;
 
 /// What every front door works with; clones share everything.
 #[derive(Clone)]
@@ -24,6 +29,8 @@ pub struct Gateway {
     pub manager: Manager,
     /// The evaluation store, whose state `/metrics` shows.
     pub store: Option<Store>,
+    /// What is told to those who follow the events.
+    pub feed: Feed,
     pub(crate) metrics: Arc<Metrics>,
     /// Epoch seconds of the start.
     pub(crate) started: u64,
@@ -32,8 +39,14 @@ pub struct Gateway {
 impl Gateway {
     /// Front doors to `manager`.
     pub fn new(manager: Manager, store: Option<Store>) -> Self {
-        let metrics = Arc::new(Metrics::new(manager.clone(), store.clone()));
-        Self { manager, store, metrics, started: now() as u64 }
+        Self::with_events(manager, store, Feed::new(now()), Arc::new(Vec::new))
+    }
+
+    /// The same with a feed of events, and with figures of what becomes of them elsewhere.
+    pub fn with_events(manager: Manager, store: Option<Store>, feed: Feed, bus: BusFigures) -> Self {
+        let snapshot = Snapshot { manager: manager.clone(), store: store.clone(), feed: feed.clone(), bus };
+        let metrics = Arc::new(Metrics::new(snapshot));
+        Self { manager, store, feed, metrics, started: now() as u64 }
     }
 
     /// Does one operation that came through the door called `dialect`; dropping the future cancels the work.

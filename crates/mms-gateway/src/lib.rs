@@ -9,6 +9,7 @@
 //! HTTP port    HTTP ─────────▶ router           ┘   (counted and timed there)
 //! ```
 
+mod feed;
 mod gateway;
 mod health;
 pub mod http;
@@ -18,7 +19,8 @@ mod peer;
 mod serve;
 mod zmq;
 
-pub use gateway::Gateway;
+pub use feed::Feed;
+pub use gateway::{BusFigures, Gateway};
 pub use health::serve_health;
 pub use http::router;
 pub use limits::WireLimits;

@@ -7,7 +7,6 @@ use std::time::Instant;
 use mms_manager::Manager;
 use mms_protocol::Refusal;
 use mms_protocol::view::{Embedding, Generation};
-use mms_store::Store;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 mod snapshot;
+
+pub(crate) use snapshot::Snapshot;
 
 /// Upper bounds of the duration histograms, seconds: from a ping to a long generation.
 const SECONDS: [f64; 16] =
@@ -68,7 +69,7 @@ fn histogram() -> Histogram {
 }
 
 impl Metrics {
-    pub(crate) fn new(manager: Manager, store: Option<Store>) -> Self {
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("mms"),
             requests: Family::default(),
@@ -99,7 +100,7 @@ impl Metrics {
         );
         registry.register("tokens", "Tokens by model and kind (prompt, cached, completion)", metrics.tokens.clone());
         registry.register("http_requests", "HTTP requests by route and status", metrics.http.clone());
-        registry.register_collector(Box::new(snapshot::Snapshot { manager, store }));
+        registry.register_collector(Box::new(snapshot));
         metrics
     }
 

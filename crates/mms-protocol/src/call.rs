@@ -113,7 +113,7 @@ impl KeepAlive {
 }
 
 /// `"90"`, `"1.5s"`, `"-1m"`, `"1h30m"` as seconds.
-fn seconds_of(text: &str) -> Option<f64> {
+pub fn seconds_of(text: &str) -> Option<f64> {
     let text = text.trim();
     let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
     if rest.is_empty() {

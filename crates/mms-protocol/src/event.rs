@@ -1,4 +1,4 @@
-//! What happened, for whoever keeps or publishes it: the evaluation store now, the event bus later.
+//! What happened, for whoever keeps or publishes it: the evaluation store, the live feed and the bus.
 
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub enum Event {
         model_id: String,
         /// Why.
         reason: String,
+        /// Whether it was its load that failed.
+        loading: bool,
     },
     /// A generation ended well.
     Generated(Box<Generation>),

@@ -12,6 +12,7 @@ pub mod event;
 pub mod generate;
 pub mod json;
 pub mod messages;
+pub mod notice;
 pub mod params;
 pub mod reply;
 pub mod time;
@@ -23,4 +24,5 @@ pub use call::{EmbedArgs, GenerateArgs, KeepAlive, LoadArgs, ModelChoice, Operat
 pub use dialect::{Call, Dialect, Envelope, Inbound, Profile, decode, encode, encode_batch};
 pub use error::{ErrorCode, Refusal};
 pub use event::Event;
+pub use notice::Notice;
 pub use reply::Reply;

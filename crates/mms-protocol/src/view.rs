@@ -192,6 +192,21 @@ impl MemoryView {
     }
 }
 
+/// What became of the events for one stream since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamFigures {
+    /// Acknowledged by the stream.
+    pub published: u64,
+    /// Of them, those that the stream had already, from an earlier try.
+    pub duplicates: u64,
+    /// Given up: too many waited, or the server takes none that large.
+    pub dropped: u64,
+    /// Waiting now.
+    pub waiting: u64,
+    /// Bytes of those.
+    pub waiting_bytes: u64,
+}
+
 /// One line of the health board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthCheck {

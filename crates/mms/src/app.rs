@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mms_gateway::{Gateway, serve_health, serve_http, serve_main};
@@ -28,7 +29,7 @@ use crate::config::{Config, DEFAULT_MODELS_FOLDER, ServerConfig};
 use crate::exit::Failure;
 use crate::output;
 use crate::ready::{Addresses, Probe};
-use crate::recorder::StoreWatch;
+use crate::recorder::{Recorder, StoreWatch};
 use crate::serve_error::ServeError;
 use crate::{builtin, ports, recorder, startup, worker};
 
@@ -109,16 +110,17 @@ impl Server {
         let mut store_watch = StoreWatch::new(store.clone(), manager.clone());
         store_watch.tell();
         let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
-        let gateway = Gateway::new(manager.clone(), Some(store.clone()));
+        let bus = BusWatch::start(config, &addresses, manager.clone());
+        let gateway = Gateway::with_events(manager.clone(), Some(store.clone()), bus.feed.clone(), bus.figures());
         let limits = &config.wire;
         doors.spawn(serve_main(ports.main, gateway.clone(), config.server.profile, limits.clone(), shutdown.clone()));
         doors.spawn(serve_health(ports.health, gateway.clone(), limits.clone(), shutdown.clone()));
         doors.spawn(serve_http(ports.http, gateway, limits.clone(), shutdown.clone()));
         doors.close();
         let agent = config.server.agent_name.clone();
-        let recorder = tokio::spawn(recorder::record(events, agent.clone(), store.clone(), shutdown.clone()));
+        let to = Recorder { agent: agent.clone(), store: store.clone(), notices: Arc::clone(&bus.notices) };
+        let recorder = tokio::spawn(recorder::record(events, to, shutdown.clone()));
         tokio::spawn(store_watch.run(STORE_INTERVAL));
-        let bus = BusWatch::start(config, &addresses, manager.clone());
         let probe = Probe { addresses, agent, timeout: config.server.probe_timeout, manager: manager.clone() };
         Ok(Self { manager, store, probe, doors, shutdown, recorder, bus })
     }

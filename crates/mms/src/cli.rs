@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use mms_protocol::call::seconds_of;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Status(Target),
     /// Watch models, memory and requests of the server, live
     Top(TopArgs),
+    /// Follow what the server tells of models and errors, live; Ctrl-C ends it
+    Events(EventsArgs),
     /// Measure a server: time to first token and tokens per second at several numbers of streams
     Bench(BenchArgs),
     /// The configuration of `mms serve`
@@ -324,6 +327,17 @@ pub(crate) struct TopArgs {
     pub target: Target,
 }
 
+/// `mms events`
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Begin so long ago, such as 90s, 10m or 1h30m, as far as the server keeps events
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub since: Option<Duration>,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// `mms config`
 #[derive(Debug, Args)]
 pub(crate) struct ConfigCommand {
@@ -364,6 +378,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     } else {
         Err("must be above 0 and at most 86400".to_owned())
     }
+}
+
+fn ago(text: &str) -> Result<Duration, String> {
+    let seconds = seconds_of(text).filter(|seconds| *seconds >= 0.0);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "must be a time such as 90s, 10m or 1h30m".to_owned())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod config;
 mod embed;
+mod events;
 mod generate;
 mod models;
 mod ping;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Embed(args) => client_runtime()?.block_on(embed::run(&args)),
         Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
+        Command::Events(args) => client_runtime()?.block_on(events::run(&args)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),
         Command::Top(args) => client_runtime()?.block_on(top::run(&args)),
         Command::Status(target) => client_runtime()?.block_on(status::run(&target)),

@@ -35,7 +35,7 @@ use source::Document;
 pub(crate) const DEFAULT_FILE: &str = "mms.toml";
 
 /// Variables of the old systems that this version does not use.
-const NOT_USED: [&str; 3] = ["NATS_SERVERS", "NATS_URL", "LLM_CONFIG_PATH"];
+const NOT_USED: [&str; 1] = ["LLM_CONFIG_PATH"];
 
 /// Everything that `mms serve` needs to know.
 #[derive(Debug, Clone)]

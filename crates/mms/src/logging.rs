@@ -18,7 +18,12 @@ pub(crate) fn start(config: LogConfig) {
         LogLevel::Warning => (Level::WARN, Level::WARN),
         LogLevel::Error => (Level::ERROR, Level::ERROR),
     };
-    let filter = Targets::new().with_default(LevelFilter::from_level(others)).with_target("mms", own);
+    // What the NATS library says of lost connections, `mms_bus` says once, with what to do.
+    let nats = if config.level == LogLevel::Trace { LevelFilter::TRACE } else { LevelFilter::OFF };
+    let filter = Targets::new()
+        .with_default(LevelFilter::from_level(others))
+        .with_target("mms", own)
+        .with_target("async_nats", nats);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod exit;
 mod logging;
+mod notices;
 mod output;
 mod ports;
 mod ready;

@@ -1,5 +1,6 @@
-//! Events of the manager become rows of the evaluation store, and the store's own state goes on the health board.
+//! Events of the manager become rows of the evaluation store and notices for others, and the store's own state goes on the health board.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mms_manager::Manager;
@@ -9,22 +10,38 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Records events until `stop`, those that are waiting then included. Never waits for the disk: the store's queue is bounded and
-/// counts what it drops.
-pub(crate) async fn record(mut events: mpsc::Receiver<Event>, agent: String, store: Store, stop: CancellationToken) {
-    while let Some(Some(event)) = stop.run_until_cancelled(events.recv()).await {
-        keep(&store, &agent, &event);
-    }
-    while let Ok(event) = events.try_recv() {
-        keep(&store, &agent, &event);
-    }
+use crate::notices::Notices;
+
+/// Where events go.
+pub(crate) struct Recorder {
+    /// The name that they are kept under.
+    pub agent: String,
+    /// Where measurements are kept.
+    pub store: Store,
+    /// Who tells others.
+    pub notices: Arc<Notices>,
 }
 
-fn keep(store: &Store, agent: &str, event: &Event) {
-    let rows = metrics_of(agent, event);
-    let turned_away = rows.into_iter().map(|row| store.log_metric_soon(row)).filter(|taken| !taken).count();
-    if turned_away > 0 {
-        warn!(rows = turned_away, "the evaluation store takes no more rows now");
+/// Records events until `stop`, those that are waiting then included. Never waits for the disk: the store's queue is bounded and
+/// counts what it drops.
+pub(crate) async fn record(mut events: mpsc::Receiver<Event>, to: Recorder, stop: CancellationToken) {
+    while let Some(Some(event)) = stop.run_until_cancelled(events.recv()).await {
+        to.keep(&event);
+    }
+    while let Ok(event) = events.try_recv() {
+        to.keep(&event);
+    }
+    to.notices.close();
+}
+
+impl Recorder {
+    fn keep(&self, event: &Event) {
+        self.notices.event(event);
+        let rows = metrics_of(&self.agent, event);
+        let turned_away = rows.into_iter().map(|row| self.store.log_metric_soon(row)).filter(|taken| !taken).count();
+        if turned_away > 0 {
+            warn!(rows = turned_away, "the evaluation store takes no more rows now");
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod body;
 mod error;
+mod events;
 mod hosts;
 mod native;
 mod openai;
@@ -46,6 +47,7 @@ pub(crate) fn router_for(gateway: Gateway, limits: &WireLimits, loopback: bool) 
     let http = Http { gateway, body: BodyLimits::new(limits) };
     let routes = Router::new()
         .merge(probes::routes())
+        .merge(events::routes())
         .merge(openai::routes())
         .merge(native::routes())
         .fallback(no_such_path)

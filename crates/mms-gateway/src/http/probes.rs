@@ -79,6 +79,7 @@ async fn index(State(http): State<Http>) -> Response {
         "agent": health.agent,
         "version": health.version,
         "status": health.level().as_str(),
+        "events": ["GET /events"],
         "health": ["GET /health", "GET /healthz", "GET /readyz", "GET /livez", "GET /metrics"],
         "openai": [
             "GET /v1/models",

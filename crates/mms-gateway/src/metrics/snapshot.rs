@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mms_manager::Manager;
-use mms_protocol::view::{DeviceMemory, HealthView, MemoryView, ModelState, ModelView, Traffic};
+use mms_protocol::view::{DeviceMemory, HealthView, MemoryView, ModelState, ModelView, StreamFigures, Traffic};
 use mms_store::{Store, StoreStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::feed::{Feed, FeedFigures};
+use crate::gateway::BusFigures;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -24,9 +27,11 @@ const STATES: [ModelState; 7] = [
     ModelState::Broken,
 ];
 
-pub(super) struct Snapshot {
-    pub(super) manager: Manager,
-    pub(super) store: Option<Store>,
+pub(crate) struct Snapshot {
+    pub(crate) manager: Manager,
+    pub(crate) store: Option<Store>,
+    pub(crate) feed: Feed,
+    pub(crate) bus: BusFigures,
 }
 
 impl fmt::Debug for Snapshot {
@@ -44,6 +49,7 @@ impl Collector for Snapshot {
         writer.traffic(&self.manager.traffic())?;
         let over_budget = self.manager.counters().over_budget.get();
         writer.counter("memory_over_budget", "Times that models had grown over the budget", over_budget)?;
+        writer.events(self.feed.figures(), &(self.bus)())?;
         match &self.store {
             Some(store) => writer.store(&store.status()),
             None => Ok(()),
@@ -151,6 +157,30 @@ impl Writer<'_> {
             "Tokens generated so far; answers under way and those that nobody waited for count too",
             of(|t| t.completion_tokens),
         )
+    }
+
+    fn events(&mut self, feed: FeedFigures, bus: &[(&'static str, StreamFigures)]) -> fmt::Result {
+        self.counter("events", "Events told of models and errors", feed.told)?;
+        self.gauge("event_followers", "Clients that follow the events over HTTP", feed.followers as f64)?;
+        let of = |figure: fn(&StreamFigures) -> u64| {
+            bus.iter().map(move |(stream, figures)| ([("stream", *stream)], figure(figures)))
+        };
+        self.counters("bus_messages_published", "Messages that the stream has acknowledged", of(|f| f.published))?;
+        self.counters(
+            "bus_messages_duplicate",
+            "Of them, those that it had from an earlier try",
+            of(|f| f.duplicates),
+        )?;
+        self.counters(
+            "bus_messages_dropped",
+            "Messages given up: too many waited, or one was too large",
+            of(|f| f.dropped),
+        )?;
+        let of = |figure: fn(&StreamFigures) -> u64| {
+            bus.iter().map(move |(stream, figures)| ([("stream", *stream)], figure(figures) as f64))
+        };
+        self.family("bus_messages_waiting", "Messages that wait for the stream", of(|f| f.waiting))?;
+        self.family("bus_waiting_bytes", "Bytes of those", of(|f| f.waiting_bytes))
     }
 
     fn store(&mut self, status: &StoreStatus) -> fmt::Result {

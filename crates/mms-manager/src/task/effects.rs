@@ -146,12 +146,12 @@ impl Task {
             Note::LoadFailed { model, reason } => {
                 self.counters.load_failures.increment();
                 tracing::warn!(model, reason, "load failed");
-                self.tell(Event::ModelFailed { model_id: model, reason });
+                self.tell(Event::ModelFailed { model_id: model, reason, loading: true });
             }
             Note::WorkerDied { model, reason } => {
                 self.counters.worker_deaths.increment();
                 tracing::warn!(model, reason, "worker died");
-                self.tell(Event::ModelFailed { model_id: model, reason });
+                self.tell(Event::ModelFailed { model_id: model, reason, loading: false });
             }
             Note::Unloaded { model, reason } => {
                 self.counters.models_unloaded.increment();

@@ -1,16 +1,17 @@
-//! Whom the server tells of itself: `[redis]`, `[digital_twin]`. All of it is off until an address is given.
+//! Whom the server tells of itself: `[redis]`, `[nats]`, `[digital_twin]`. All of it is off until an address is given.
 
 use std::time::Duration;
 
-use mms_bus::{BusConfig, RegistryConfig, TwinConfig};
+use mms_bus::{BusConfig, NatsConfig, RegistryConfig, TwinConfig};
 
 use super::reader::{Reader, Section};
 use super::sections::{DAY_S, seconds};
-use super::value::{Integer, Maybe, Number, RedisUrl, Text};
+use super::value::{Integer, Maybe, NatsServers, Number, RedisUrl, Text};
 
 pub(super) fn read(reader: &mut Reader<'_>) -> BusConfig {
     let (redis, service_registry) = read_redis(&mut reader.section("redis"));
-    BusConfig { redis, service_registry, twin: read_twin(&mut reader.section("digital_twin")) }
+    let nats = read_nats(&mut reader.section("nats"));
+    BusConfig { redis, service_registry, nats, twin: read_twin(&mut reader.section("digital_twin")) }
 }
 
 /// Presence and the service's entry; the entry's own server when it is another one.
@@ -54,6 +55,31 @@ fn read_redis(section: &mut Section<'_, '_>) -> (Option<RegistryConfig>, Option<
         (None, Some(other)) => (None, Some(entries(other, false, Some(prefix)))),
         (None, None) => (None, None),
     }
+}
+
+fn read_nats(section: &mut Section<'_, '_>) -> Option<NatsConfig> {
+    let servers = section
+        .key("servers", "The NATS servers of one cluster, with JetStream. In the environment also NATS_URL, which NATS_SERVERS beats.")
+        .variable("NATS_SERVERS")
+        .or_variable("NATS_URL")
+        .read(Maybe(NatsServers), None);
+    let all = servers.as_deref().unwrap_or_default();
+    if all.iter().any(|server| !server.has_credentials_of(&all[0])) {
+        section.mistake("nats.servers must all have the same user and password, or token: they are one cluster");
+    }
+    let config = NatsConfig {
+        servers: servers.clone().unwrap_or_default(),
+        max_waiting: section
+            .key(
+                "max_waiting",
+                "Messages that may wait for each stream while it cannot be reached; then the oldest go.",
+            )
+            .read(Integer(1..=1_000_000u32), 10_000) as usize,
+        max_waiting_bytes: (section.key("max_waiting_mb", "The same in MiB.").read(Integer(1..=1024u32), 16) as usize)
+            << 20,
+        timeout: timeout(section, "Time for the connection, and for each acknowledgement, seconds."),
+    };
+    servers.map(|_| config)
 }
 
 fn read_twin(section: &mut Section<'_, '_>) -> Option<TwinConfig> {

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 # beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
 ";
 
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("server", "Addresses, names and times of the server itself."),
     ("models", "Where models are found and how long they stay in memory."),
     ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
@@ -26,6 +26,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("kv_store", "Where KV states of conversations are kept while their model is not loaded."),
     ("store", "Where evaluations and metrics are kept."),
     ("redis", "Presence of this server in Redis. Without an address: none."),
+    ("nats", "Events in NATS JetStream. Without servers: none."),
     ("digital_twin", "Registration with a SystemDigitalTwin. Without a host: none."),
     ("log", "What is logged, on standard error."),
 ];
@@ -73,6 +74,7 @@ fn sample(key: &str) -> Value {
         "id" => "my-model".into(),
         "public_host" => "models.example".into(),
         "host" => "twin.example".into(),
+        "servers" => ["nats://127.0.0.1:4222"].as_slice().into(),
         "url" => "redis://127.0.0.1:6379/0".into(),
         "registry_url" => "redis://127.0.0.1:6379/1".into(),
         "path" => "path/to/file".into(),

@@ -56,6 +56,7 @@ pub(super) struct Key<'s, 'r, 'a> {
     key: &'static str,
     doc: &'static str,
     variable: Option<&'static str>,
+    older_variable: Option<&'static str>,
     flag: Option<(&'static str, Option<&'s str>)>,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Reader<'a> {
 impl<'r, 'a> Section<'r, 'a> {
     /// A key and what it means; units belong into `doc`.
     pub(super) fn key<'s>(&'s mut self, key: &'static str, doc: &'static str) -> Key<'s, 'r, 'a> {
-        Key { section: self, key, doc, variable: None, flag: None }
+        Key { section: self, key, doc, variable: None, older_variable: None, flag: None }
     }
 
     /// Every key of a table whose keys are the user's own, with its text.
@@ -192,6 +193,11 @@ impl<'s> Key<'s, '_, '_> {
         Self { variable: Some(name), ..self }
     }
 
+    /// Another environment variable, which the first one beats; `doc` has to name it.
+    pub(super) fn or_variable(self, name: &'static str) -> Self {
+        Self { older_variable: Some(name), ..self }
+    }
+
     /// The flag that sets it, too, and what it was given.
     pub(super) fn flag(self, flag: &'static str, given: Option<&'s str>) -> Self {
         Self { flag: Some((flag, given)), ..self }
@@ -221,14 +227,13 @@ impl<'s> Key<'s, '_, '_> {
     /// Flags beat the environment, the environment beats the file.
     fn resolve<K: Kind>(&self, kind: &K, full_name: &str) -> (Option<(K::Value, Origin)>, Vec<Mistake>) {
         let reader = &*self.section.reader;
-        let texts = [
-            self.flag.and_then(|(flag, given)| Some((Origin::Flag { flag: flag.to_owned() }, given?))),
-            self.variable.and_then(|name| {
-                Some((Origin::Environment { variable: name.to_owned() }, reader.environment.get(name)?))
-            }),
-        ];
+        let variables = [self.variable, self.older_variable];
+        let in_environment =
+            |name: &str| Some((Origin::Environment { variable: name.to_owned() }, reader.environment.get(name)?));
+        let flag = self.flag.and_then(|(flag, given)| Some((Origin::Flag { flag: flag.to_owned() }, given?)));
+        let texts = [flag, variables[0].and_then(in_environment), variables[1].and_then(in_environment)];
         let mut mistakes: Vec<_> =
-            self.variable.and_then(|name| reader.environment.mistake_in(name)).into_iter().collect();
+            variables.into_iter().flatten().filter_map(|name| reader.environment.mistake_in(name)).collect();
         let mut found = None;
         for (at, text) in texts.into_iter().flatten() {
             match kind.of_text(text) {

@@ -240,7 +240,7 @@ fn the_example_file_has_every_key_and_each_works_when_uncommented() {
         assert!(!setting.doc.is_empty(), "{name} says nothing");
     }
     let sections: BTreeSet<_> = config.settings.iter().map(|setting| setting.section.as_str()).collect();
-    assert_eq!(sections.len(), 11, "{sections:?}");
+    assert_eq!(sections.len(), 12, "{sections:?}");
 }
 
 #[test]
@@ -263,6 +263,14 @@ fn the_bus_is_off_until_it_has_addresses() {
     let shown = serde_json::to_string(&config.settings).unwrap();
     assert!(shown.contains("redis://***@redis_language:6379/0") && !shown.contains("hidden"), "{shown}");
 
+    let servers = |variables: &[(&str, &str)]| {
+        let config = read(&ServeFlags::default(), variables, "").unwrap();
+        let servers = config.bus.nats.unwrap().servers;
+        servers.iter().map(|server| server.shown().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(servers(&[("NATS_URL", "nats://u:hidden@a:1")]), ["nats://***@a:1"]);
+    assert_eq!(servers(&[("NATS_URL", "nats://a:1"), ("NATS_SERVERS", "nats://b:2, c:3")]), ["nats://b:2", "c:3"]);
+
     let one = [("SERVICE_REGISTRY_REDIS_URL", "redis://other")];
     let config = read(&ServeFlags::default(), &one, "").unwrap();
     assert!(config.bus.redis.is_none() && !config.bus.service_registry.unwrap().presence);
@@ -275,6 +283,8 @@ fn no_mistake_shows_a_password() {
         "[redis]\nurl = \"http://:hidden@x\"\n",
         "[redis]\nurl = \"rediss://:hidden@x\"\n",
         "[redis]\nurl = [\"hidden\"]\n",
+        "[nats]\nservers = [\"http://:hidden@x\"]\n",
+        "[nats]\nservers = \"nats://u:hidden@x, nope://y\"\n",
         "[redis]\nttl_s = \"redis://:hidden@x\"\n",
         "[server]\nport = \"redis://:hidden@x\"\n",
     ] {
@@ -285,6 +295,10 @@ fn no_mistake_shows_a_password() {
     assert!(
         told[0].message.contains("rediss:// (TLS) is not supported") && !told[0].message.contains("hidden"),
         "{told:?}"
+    );
+    check(
+        "[nats]\nservers = [\"nats://a:b@c\", \"nats://d\"]\n",
+        "mms.toml:1:1: nats.servers must all have the same user and password, or token: they are one cluster",
     );
     check(
         "[redis]\nrefresh_s = 300\n",

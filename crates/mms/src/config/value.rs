@@ -263,6 +263,42 @@ impl Kind for RedisUrl {
     }
 }
 
+/// The addresses of NATS servers: an array in the file, text with commas between them elsewhere.
+pub(crate) struct NatsServers;
+
+impl Kind for NatsServers {
+    type Value = Vec<ServerUrl>;
+
+    fn must_be(&self) -> String {
+        "one or more addresses such as nats://127.0.0.1:4222, nats://user:password@host:4222 or tls://host: an array, or separated by \
+         commas"
+            .to_owned()
+    }
+
+    fn of_toml(&self, value: &DeValue<'_>) -> Option<Self::Value> {
+        match value.as_array() {
+            Some(array) => {
+                let servers = array.iter().map(|element| ServerUrl::nats(element.get_ref().as_str()?).ok());
+                servers.collect::<Option<Vec<_>>>().filter(|servers| !servers.is_empty())
+            }
+            None => self.of_text(value.as_str()?),
+        }
+    }
+
+    fn of_text(&self, text: &str) -> Option<Self::Value> {
+        let servers = text.split(',').filter(|part| !part.trim().is_empty()).map(|part| ServerUrl::nats(part).ok());
+        servers.collect::<Option<Vec<_>>>().filter(|servers| !servers.is_empty())
+    }
+
+    fn show(&self, value: &Self::Value) -> Value {
+        value.iter().map(ServerUrl::shown).collect()
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
 /// An IP address of this machine; `0.0.0.0` or `*`: every one.
 pub(crate) struct Address;
 

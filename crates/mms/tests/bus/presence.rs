@@ -1,13 +1,10 @@
 //! Presence in a real Redis: shapes, expiry, the farewell, and every way in which Redis can fail.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::asking::ask;
 use crate::brokers::{Redis, free_port};
+use crate::load::Load;
 use crate::support::{PATIENCE, Server, mms, wait_until};
 use crate::{health, wait_for_check};
 
@@ -103,35 +100,6 @@ async fn an_entry_that_a_killed_server_left_goes_before_the_next_is_ready() {
     drop(server);
     assert_eq!(redis.ask(&["exists", SHUTDOWN]), "0", "a killed server takes no leave");
     assert!((1..=300).contains(&redis.ttl(READY)), "and is forgotten");
-}
-
-/// Asks again and again, beside whatever happens to Redis; every request must be answered.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Load {
-    fn start(server: &Server) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (main, stopped, count) = (server.main.clone(), stop.clone(), answered.clone());
-        let task = tokio::spawn(async move {
-            while !stopped.load(Ordering::Relaxed) {
-                let reply = ask(&main, &json!({"action": "ping"})).await;
-                assert_eq!(reply["status"], "success", "{reply}");
-                count.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        });
-        Self { stop, answered, task }
-    }
-
-    async fn end(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap();
-        assert!(self.answered.load(Ordering::Relaxed) > 0);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
