@@ -1,4 +1,4 @@
-//! The one path behind every front door: count, time, call the manager, and turn a panic into an `internal` refusal.
+//! The one path behind every front door: count, time, call the manager or the store, and turn a panic into an `internal` refusal.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -16,6 +16,7 @@ use mms_protocol::{ErrorCode, GenerateArgs, ModelChoice, Operation, Profile, Ref
 use mms_store::Store;
 use serde_json::Value;
 
+use crate::evaluations;
 use crate::feed::Feed;
 use crate::metrics::{InFlight, Metrics, Snapshot};
 
@@ -27,7 +28,7 @@ pub type BusFigures = Arc<dyn Fn() -> Vec<(&'static str, StreamFigures)> + Send 
 pub struct Gateway {
     /// Does the work.
     pub manager: Manager,
-    /// The evaluation store, whose state `/metrics` shows.
+    /// The evaluation store; `None`: there is none, and what is for it is refused.
     pub store: Option<Store>,
     /// What is told to those who follow the events.
     pub feed: Feed,
@@ -59,6 +60,7 @@ impl Gateway {
         let name = operation.as_ref().map_or("none", Operation::name);
         let counted = self.metrics.begin(name, dialect, self.manager.clone());
         let result = match operation {
+            Ok(Operation::Evaluation(operation)) => caught(evaluations::perform(self.store.as_ref(), operation)).await,
             Ok(operation) => caught(self.manager.call(operation)).await,
             Err(refusal) => Err(refusal),
         };

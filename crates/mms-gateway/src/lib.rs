@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! main port    ZMTP ───────────────────▶ zmq    ┐
-//! health port  0xFF? ─ ZMTP ───────────▶ health ├─▶ Gateway::perform ─▶ Manager::call
+//! health port  0xFF? ─ ZMTP ───────────▶ health ├─▶ Gateway::perform ─▶ Manager::call, or the store
 //!                    └ HTTP ─▶ router ─▶ http/* │   Gateway::generate ─▶ Manager::generate
 //! HTTP port    HTTP ─────────▶ router           ┘   (counted and timed there)
 //! ```
 
+mod evaluations;
 mod feed;
 mod gateway;
 mod health;

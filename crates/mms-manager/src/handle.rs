@@ -144,7 +144,7 @@ pub struct DrainReport {
 }
 
 impl Manager {
-    /// Does `operation`: the one path of every front door. Dropping the future cancels the work; a load that others may use too
+    /// Does `operation`, unless it is for the evaluation store. Dropping the future cancels the work; a load that others may use too
     /// goes on.
     pub async fn call(&self, operation: Operation) -> Result<Reply, Refusal> {
         match operation {
@@ -170,6 +170,10 @@ impl Manager {
                 Ok(Reply::Memory { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
             }
             Operation::GetStats => Ok(Reply::Stats(Box::new(self.stats()))),
+            Operation::Evaluation(_) => {
+                let text = "the manager keeps neither metrics nor evaluations: the front doors hand them to the store";
+                Err(Refusal::new(ErrorCode::StoreUnavailable, text))
+            }
         }
     }
 

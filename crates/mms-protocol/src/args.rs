@@ -59,6 +59,16 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// A finite number of at least `min` ([`f64::MIN`]: any).
+    pub fn real(&self, key: &str, min: f64) -> Result<Option<f64>, Refusal> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(n) if n.is_finite() && n >= min => Ok(Some(n)),
+            _ if min == f64::MIN => Err(Refusal::invalid(key, "a finite number", value)),
+            _ => Err(Refusal::invalid(key, &format!("a finite number, {min} or more"), value)),
+        }
+    }
+
     /// A number from `min` to `max`.
     pub fn number(&self, key: &str, min: f64, max: f64) -> Result<Option<f32>, Refusal> {
         self.bounded(key, &format!("a number from {min} to {max}"), |n| (min..=max).contains(&n))

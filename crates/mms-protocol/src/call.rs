@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::args::Args;
 use crate::dialect::Profile;
 use crate::error::{ErrorCode, Refusal};
+use crate::evaluation::EvaluationOperation;
 use crate::generate::{ChatMessage, EmbedSpec, GenerateSpec, Prompt, Role};
 use crate::messages::read_messages;
 use crate::params::{MAX_DIMENSIONS, MAX_LOGPROBS, read_constraint, read_embed_inputs, read_sampling, read_stop};
@@ -61,6 +62,8 @@ pub enum Operation {
     GetMemoryStatus,
     /// Counters since the start.
     GetStats,
+    /// Metrics and evaluations: kept, or given back.
+    Evaluation(EvaluationOperation),
 }
 
 /// Arguments of `load_model`.
@@ -195,7 +198,7 @@ pub struct EmbedArgs {
 
 impl Operation {
     /// Every operation's name, in the order of the documentation.
-    pub const NAMES: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 17] = [
         "ping",
         "health_check",
         "status",
@@ -209,6 +212,10 @@ impl Operation {
         "get_loaded_models_status",
         "get_memory_status",
         "get_stats",
+        "log_performance_metric",
+        "get_performance_metrics",
+        "log_model_evaluation",
+        "get_model_evaluation_scores",
     ];
 
     /// The name under which it is documented.
@@ -227,12 +234,14 @@ impl Operation {
             Self::GetLoadedModelsStatus => "get_loaded_models_status",
             Self::GetMemoryStatus => "get_memory_status",
             Self::GetStats => "get_stats",
+            Self::Evaluation(operation) => operation.name(),
         }
     }
 
     /// Reads the operation called `name` (in any case) with its arguments. `None`: there is no such operation.
     pub fn read(name: &str, args: &Args<'_>, profile: Profile) -> Option<Result<Self, Refusal>> {
-        let operation = match name.to_ascii_lowercase().as_str() {
+        let name = name.to_ascii_lowercase();
+        let operation = match name.as_str() {
             "ping" => Ok(Self::Ping),
             "health_check" | "health" => Ok(Self::HealthCheck),
             "status" => Ok(Self::Status),
@@ -246,7 +255,7 @@ impl Operation {
             "get_loaded_models_status" => Ok(Self::GetLoadedModelsStatus),
             "get_memory_status" => Ok(Self::GetMemoryStatus),
             "get_stats" => Ok(Self::GetStats),
-            _ => return None,
+            name => EvaluationOperation::read(name, args)?.map(Self::Evaluation),
         };
         Some(operation)
     }

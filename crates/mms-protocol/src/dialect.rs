@@ -166,11 +166,7 @@ fn is_json_rpc(object: &Map<String, Value>) -> bool {
 }
 
 fn not_json(bytes: &[u8], error: &serde_json::Error) -> Refusal {
-    let why = match std::str::from_utf8(bytes) {
-        _ if bytes.is_empty() => "the frame is empty".to_owned(),
-        Err(utf8) => format!("byte {} is not UTF-8", utf8.valid_up_to()),
-        Ok(_) => error.to_string(),
-    };
+    let why = if bytes.is_empty() { "the frame is empty".to_owned() } else { crate::json::explain(bytes, error) };
     Refusal::new(ErrorCode::InvalidJson, format!("Invalid JSON: {why}; send one frame holding one JSON object"))
 }
 

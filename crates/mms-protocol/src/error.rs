@@ -42,13 +42,15 @@ pub enum ErrorCode {
     WorkerDied,
     /// The server is ending and takes no new work.
     ShuttingDown,
+    /// The evaluation store cannot be used now: off, locked, read-only, damaged, no space. Nothing was kept.
+    StoreUnavailable,
     /// A fault of the server.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidJson,
         Self::InvalidRequest,
         Self::UnknownOperation,
@@ -66,6 +68,7 @@ impl ErrorCode {
         Self::Cancelled,
         Self::WorkerDied,
         Self::ShuttingDown,
+        Self::StoreUnavailable,
         Self::Internal,
     ];
 
@@ -89,6 +92,7 @@ impl ErrorCode {
             Self::Cancelled => "cancelled",
             Self::WorkerDied => "worker_died",
             Self::ShuttingDown => "shutting_down",
+            Self::StoreUnavailable => "store_unavailable",
             Self::Internal => "internal",
         }
     }
@@ -118,6 +122,7 @@ impl ErrorCode {
             Self::Cancelled => -32010,
             Self::WorkerDied => -32011,
             Self::ShuttingDown => -32012,
+            Self::StoreUnavailable => -32013,
         }
     }
 
@@ -141,6 +146,7 @@ impl ErrorCode {
             | Self::Cancelled
             | Self::WorkerDied
             | Self::ShuttingDown
+            | Self::StoreUnavailable
             | Self::Internal => "PROCESSING_ERROR",
         }
     }

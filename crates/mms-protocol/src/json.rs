@@ -19,6 +19,24 @@ pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// Why `bytes` are no JSON text, for the person who sent them. NaN and infinity are named: Python writes them into JSON, which has none.
+pub fn explain(bytes: &[u8], error: &serde_json::Error) -> String {
+    if let Err(utf8) = std::str::from_utf8(bytes) {
+        return format!("byte {} is not UTF-8", utf8.valid_up_to());
+    }
+    let line = bytes.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    // The error stands at the first character that does not fit, or one after it.
+    let near = |back: usize| line.get(error.column().saturating_sub(back)..).unwrap_or_default();
+    let word = ["NaN", "Infinity"].into_iter().find(|word| {
+        let at = |back| near(back).starts_with(word.as_bytes());
+        at(0) || at(1) || at(2)
+    });
+    match word {
+        Some(word) => format!("{word} at line {} column {} is no number in JSON", error.line(), error.column()),
+        None => error.to_string(),
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Bounded<'b>(&'b Cell<usize>);
 

@@ -8,6 +8,7 @@ pub mod call;
 pub mod dialect;
 pub mod engine;
 pub mod error;
+pub mod evaluation;
 pub mod event;
 pub mod generate;
 pub mod json;

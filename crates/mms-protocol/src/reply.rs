@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::dialect::Profile;
+use crate::evaluation::EvaluationReply;
 use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatsView, StatusView};
 
 /// What an operation gives when it works.
@@ -57,6 +58,8 @@ pub enum Reply {
     },
     /// To `get_stats`.
     Stats(Box<StatsView>),
+    /// To what was asked of the evaluation store.
+    Evaluation(EvaluationReply),
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -119,6 +122,7 @@ impl Reply {
             Self::LoadedModels { models, memory } => loaded_models(models, memory, now),
             Self::Memory { models, memory } => memory_status(models, memory),
             Self::Stats(view) => stats(view, now),
+            Self::Evaluation(reply) => reply.fields(),
         };
         into_map(value)
     }

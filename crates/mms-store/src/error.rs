@@ -83,6 +83,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// Queries that came before take too long.
+    #[error("too many queries of the evaluation store wait already")]
+    Busy,
     /// The store was closed.
     #[error("the evaluation store is closed")]
     Closed,

@@ -18,5 +18,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use events::metrics_of;
-pub use rows::{EvaluationFilter, EvaluationRow, MAX_LIMIT, MetricFilter, MetricRow, NewEvaluation, NewMetric};
+pub use mms_protocol::evaluation::{
+    EvaluationFilter, EvaluationRow, MetricFilter, MetricRow, NewEvaluation, NewMetric, Page, Window,
+};
 pub use store::{Store, StoreOptions, StoreStatus};

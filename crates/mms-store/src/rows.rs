@@ -1,115 +1,9 @@
-//! Rows of the two tables as they come in and go out, and what may stand in them.
+//! Rows of the two tables on their way in: what may stand in them.
 
-use serde::Serialize;
+use mms_protocol::evaluation::{MAX_DATA_BYTES, MAX_RECORD_NAME_BYTES, NewEvaluation, NewMetric};
 use serde_json::Value;
 
-use crate::StoreError;
-use crate::time;
-
-/// Most rows that one query returns.
-pub const MAX_LIMIT: u32 = 10_000;
-
-/// Longest of the names and JSON texts in a row, bytes.
-const MAX_NAME_BYTES: usize = 1024;
-const MAX_JSON_BYTES: usize = 1024 * 1024;
-
-/// A measurement to keep.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewMetric {
-    /// Who measured.
-    pub agent_name: String,
-    /// What was measured.
-    pub metric_name: String,
-    /// The figure; neither NaN nor infinite.
-    pub value: f64,
-    /// Circumstances.
-    pub context: Option<Value>,
-}
-
-/// An evaluation to keep.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewEvaluation {
-    /// The model.
-    pub model_name: String,
-    /// The evaluation cycle.
-    pub cycle_id: String,
-    /// Figures; none of them NaN or infinite.
-    pub trust_score: f64,
-    /// Share of right answers.
-    pub accuracy: Option<f64>,
-    /// F1 score.
-    pub f1_score: Option<f64>,
-    /// Mean latency, milliseconds.
-    pub avg_latency_ms: f64,
-    /// What it was compared with.
-    pub comparison_data: Option<Value>,
-}
-
-/// A kept measurement.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MetricRow {
-    /// Its id, a UUID.
-    pub metric_id: String,
-    /// Who measured.
-    pub agent_name: String,
-    /// What was measured.
-    pub metric_name: String,
-    /// The figure.
-    pub value: f64,
-    /// When, local time, ISO 8601.
-    pub timestamp: String,
-    /// Circumstances.
-    pub context: Option<Value>,
-}
-
-/// A kept evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EvaluationRow {
-    /// Its id, a UUID.
-    pub evaluation_id: String,
-    /// The model.
-    pub model_name: String,
-    /// The evaluation cycle.
-    pub cycle_id: String,
-    /// How far the model is trusted.
-    pub trust_score: f64,
-    /// Share of right answers.
-    pub accuracy: Option<f64>,
-    /// F1 score.
-    pub f1_score: Option<f64>,
-    /// Mean latency, milliseconds.
-    pub avg_latency_ms: f64,
-    /// When, local time, ISO 8601.
-    pub evaluation_timestamp: String,
-    /// What it was compared with.
-    pub comparison_data: Option<Value>,
-}
-
-/// Which measurements; everything that is given must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MetricFilter {
-    /// Exactly this agent.
-    pub agent_name: Option<String>,
-    /// Exactly this metric.
-    pub metric_name: Option<String>,
-    /// Not before: ISO 8601 (without a zone it is local time) or epoch seconds.
-    pub start_time: Option<String>,
-    /// Not after.
-    pub end_time: Option<String>,
-    /// At most this many, [`MAX_LIMIT`] in any case; `None`: 100.
-    pub limit: Option<u32>,
-}
-
-/// Which evaluations; everything that is given must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EvaluationFilter {
-    /// Exactly this model.
-    pub model_name: Option<String>,
-    /// Exactly this cycle.
-    pub cycle_id: Option<String>,
-    /// At most this many, [`MAX_LIMIT`] in any case; `None`: 100.
-    pub limit: Option<u32>,
-}
+use crate::{StoreError, time};
 
 /// A checked row on its way to the writer.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,36 +29,43 @@ pub(crate) enum Row {
     },
 }
 
-impl NewMetric {
-    pub(crate) fn check(self) -> Result<Row, StoreError> {
-        Ok(Row::Metric {
-            id: uuid::Uuid::new_v4().to_string(),
-            agent_name: name("agent_name", self.agent_name)?,
-            metric_name: name("metric_name", self.metric_name)?,
-            value: finite("value", self.value)?,
-            timestamp: time::now(),
-            context: json("metadata", self.context)?,
-        })
-    }
-}
-
-impl NewEvaluation {
-    pub(crate) fn check(self) -> Result<Row, StoreError> {
-        Ok(Row::Evaluation {
-            id: uuid::Uuid::new_v4().to_string(),
-            model_name: name("model_name", self.model_name)?,
-            cycle_id: name("cycle_id", self.cycle_id)?,
-            trust_score: finite("trust_score", self.trust_score)?,
-            accuracy: self.accuracy.map(|value| finite("accuracy", value)).transpose()?,
-            f1_score: self.f1_score.map(|value| finite("f1_score", value)).transpose()?,
-            avg_latency_ms: finite("avg_latency_ms", self.avg_latency_ms)?,
-            timestamp: time::now(),
-            comparison_data: json("comparison_data", self.comparison_data)?,
-        })
-    }
-}
-
 impl Row {
+    /// A measurement, if it can be kept.
+    pub(crate) fn metric(new: NewMetric) -> Result<Self, StoreError> {
+        Ok(Self::Metric {
+            id: uuid::Uuid::new_v4().to_string(),
+            agent_name: name("agent_name", new.agent_name)?,
+            metric_name: name("metric_name", new.metric_name)?,
+            value: finite("value", new.value)?,
+            timestamp: time::now(),
+            context: json("metadata", new.context)?,
+        })
+    }
+
+    /// An evaluation, if it can be kept.
+    pub(crate) fn evaluation(new: NewEvaluation) -> Result<Self, StoreError> {
+        Ok(Self::Evaluation {
+            id: uuid::Uuid::new_v4().to_string(),
+            model_name: name("model_name", new.model_name)?,
+            cycle_id: name("cycle_id", new.cycle_id)?,
+            trust_score: finite("trust_score", new.trust_score)?,
+            accuracy: new.accuracy.map(|value| finite("accuracy", value)).transpose()?,
+            f1_score: new.f1_score.map(|value| finite("f1_score", value)).transpose()?,
+            avg_latency_ms: finite("avg_latency_ms", new.avg_latency_ms)?,
+            timestamp: time::now(),
+            comparison_data: json("comparison_data", new.comparison_data)?,
+        })
+    }
+
+    /// Bytes of its JSON.
+    pub(crate) fn data_bytes(&self) -> usize {
+        match self {
+            Self::Metric { context: data, .. } | Self::Evaluation { comparison_data: data, .. } => {
+                data.as_ref().map_or(0, String::len)
+            }
+        }
+    }
+
     pub(crate) fn id(&self) -> &str {
         match self {
             Self::Metric { id, .. } | Self::Evaluation { id, .. } => id,
@@ -183,8 +84,11 @@ fn finite(field: &'static str, value: f64) -> Result<f64, StoreError> {
 fn name(field: &'static str, text: String) -> Result<String, StoreError> {
     if text.is_empty() {
         Err(StoreError::invalid(field, "must not be empty"))
-    } else if text.len() > MAX_NAME_BYTES {
-        Err(StoreError::invalid(field, format!("is {} bytes long, at most {MAX_NAME_BYTES} are kept", text.len())))
+    } else if text.len() > MAX_RECORD_NAME_BYTES {
+        Err(StoreError::invalid(
+            field,
+            format!("is {} bytes long, at most {MAX_RECORD_NAME_BYTES} are kept", text.len()),
+        ))
     } else {
         Ok(text)
     }
@@ -193,8 +97,8 @@ fn name(field: &'static str, text: String) -> Result<String, StoreError> {
 fn json(field: &'static str, value: Option<Value>) -> Result<Option<String>, StoreError> {
     let text = value.filter(|value| !value.is_null()).map(|value| value.to_string());
     match text {
-        Some(text) if text.len() > MAX_JSON_BYTES => {
-            Err(StoreError::invalid(field, format!("is {} bytes long, at most {MAX_JSON_BYTES} are kept", text.len())))
+        Some(text) if text.len() > MAX_DATA_BYTES => {
+            Err(StoreError::invalid(field, format!("is {} bytes long, at most {MAX_DATA_BYTES} are kept", text.len())))
         }
         text => Ok(text),
     }
@@ -202,7 +106,7 @@ fn json(field: &'static str, value: Option<Value>) -> Result<Option<String>, Sto
 
 #[cfg(test)]
 mod tests {
-    use super::{NewEvaluation, NewMetric};
+    use super::{NewEvaluation, NewMetric, Row};
 
     fn metric(value: f64) -> NewMetric {
         NewMetric { agent_name: "a".to_owned(), metric_name: "m".to_owned(), value, context: None }
@@ -210,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_stored_is_refused_by_name() {
-        let refused = |metric: NewMetric| metric.check().unwrap_err().to_string();
+        let refused = |metric: NewMetric| Row::metric(metric).unwrap_err().to_string();
         assert_eq!(refused(metric(f64::NAN)), "value must be a finite number, not NaN");
         assert_eq!(refused(metric(f64::NEG_INFINITY)), "value must be a finite number, not -inf");
         assert_eq!(refused(NewMetric { agent_name: String::new(), ..metric(1.0) }), "agent_name must not be empty");
@@ -229,7 +133,7 @@ mod tests {
             avg_latency_ms: 0.0,
             comparison_data: None,
         };
-        assert_eq!(evaluation.check().unwrap_err().to_string(), "f1_score must be a finite number, not inf");
-        assert!(metric(-0.0).check().is_ok());
+        assert_eq!(Row::evaluation(evaluation).unwrap_err().to_string(), "f1_score must be a finite number, not inf");
+        assert!(Row::metric(metric(-0.0)).is_ok());
     }
 }

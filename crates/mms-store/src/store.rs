@@ -6,18 +6,29 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use mms_protocol::evaluation::{
+    EvaluationFilter, EvaluationRow, MetricFilter, MetricRow, NewEvaluation, NewMetric, Page,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::read::{self, Readers};
-use crate::rows::{EvaluationFilter, EvaluationRow, MetricFilter, MetricRow, NewEvaluation, NewMetric, Row};
-use crate::writer::{Command, Retry, Writer};
+use crate::rows::Row;
+use crate::writer::{Ack, Command, Retry, Writer};
 use crate::{StoreError, schema};
+
+/// JSON that a row may have for each place that it takes in the queue.
+const PLACE_BYTES: usize = 16 * 1024;
 
 /// Bounds and times; the defaults suit a server.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
-    /// Rows that may wait for the writer. A caller who wants an acknowledgement waits for a place, others are turned away.
+    /// Rows that may wait for the writer; one with much JSON counts as several ([`PLACE_BYTES`]). A caller who wants an
+    /// acknowledgement waits for a place, others are turned away.
     pub queue: usize,
+    /// Queries that run at once; others wait for their turn.
+    pub readers: usize,
+    /// Longest such wait.
+    pub turn_timeout: Duration,
     /// How long to wait for another process that holds the file.
     pub busy_timeout: Duration,
     /// Pause before the file is tried again after a failure; doubled each time.
@@ -30,7 +41,9 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             queue: 4096,
-            busy_timeout: Duration::from_secs(5),
+            readers: 8,
+            turn_timeout: Duration::from_secs(10),
+            busy_timeout: Duration::from_secs(2),
             retry_first: Duration::from_secs(1),
             retry_longest: Duration::from_secs(30),
         }
@@ -69,6 +82,7 @@ struct Inner {
     options: StoreOptions,
     commands: Sender<Command>,
     places: Arc<Semaphore>,
+    turns: Semaphore,
     shared: Arc<Shared>,
     readers: Arc<Readers>,
     ended: watch::Receiver<bool>,
@@ -110,7 +124,8 @@ impl Store {
             path: path.to_owned(),
             options,
             commands,
-            places: Arc::new(Semaphore::new(options.queue.clamp(1, Semaphore::MAX_PERMITS))),
+            places: Arc::new(Semaphore::new(options.places())),
+            turns: Semaphore::new(options.readers.clamp(1, Semaphore::MAX_PERMITS)),
             shared,
             readers: Arc::new(Readers::new(path.to_owned(), options.busy_timeout)),
             ended,
@@ -120,21 +135,21 @@ impl Store {
 
     /// Keeps a measurement; on return it is on the disk. The id is a UUID.
     pub async fn log_metric(&self, metric: NewMetric) -> Result<String, StoreError> {
-        self.write(metric.check()?).await
+        self.write(Row::metric(metric)?).await
     }
 
     /// Keeps an evaluation; on return it is on the disk. The id is a UUID.
     pub async fn log_evaluation(&self, evaluation: NewEvaluation) -> Result<String, StoreError> {
-        self.write(evaluation.check()?).await
+        self.write(Row::evaluation(evaluation)?).await
     }
 
     /// Hands a measurement to the writer and never waits. False: the queue is full, the store is closed, or the measurement cannot be
     /// stored; it is dropped and counted.
     pub fn log_metric_soon(&self, metric: NewMetric) -> bool {
-        let sent = metric.check().and_then(|row| {
-            let place = Arc::clone(&self.inner.places).try_acquire_owned().map_err(|_| StoreError::Closed)?;
-            let command = Command::Write { row, ack: None, place };
-            self.inner.commands.send(command).map_err(|_| StoreError::Closed)
+        let sent = Row::metric(metric).and_then(|row| {
+            let places = Arc::clone(&self.inner.places);
+            let permit = places.try_acquire_many_owned(self.places_of(&row)).map_err(|_| StoreError::Closed)?;
+            self.hand_over(row, None, permit)
         });
         if sent.is_err() {
             self.inner.shared.dropped(1);
@@ -143,19 +158,18 @@ impl Store {
     }
 
     /// Measurements, newest first.
-    pub async fn metrics(&self, filter: MetricFilter) -> Result<Vec<MetricRow>, StoreError> {
+    pub async fn metrics(&self, filter: MetricFilter) -> Result<Page<MetricRow>, StoreError> {
         self.read(move |connection| read::metrics(connection, &filter)).await
     }
 
     /// Evaluations, newest first.
-    pub async fn evaluations(&self, filter: EvaluationFilter) -> Result<Vec<EvaluationRow>, StoreError> {
+    pub async fn evaluations(&self, filter: EvaluationFilter) -> Result<Page<EvaluationRow>, StoreError> {
         self.read(move |connection| read::evaluations(connection, &filter)).await
     }
 
     /// How it is, without touching the disk.
     pub fn status(&self) -> StoreStatus {
-        let free = self.inner.places.available_permits();
-        self.inner.shared.status(self.inner.options.queue.max(1).saturating_sub(free) as u64)
+        self.inner.shared.status()
     }
 
     /// The file.
@@ -176,23 +190,62 @@ impl Store {
 
     async fn write(&self, row: Row) -> Result<String, StoreError> {
         let id = row.id().to_owned();
-        let place = Arc::clone(&self.inner.places).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let places = Arc::clone(&self.inner.places);
+        let permit = places.acquire_many_owned(self.places_of(&row)).await.map_err(|_| StoreError::Closed)?;
         let (ack, written) = oneshot::channel();
-        let command = Command::Write { row, ack: Some(ack), place };
-        self.inner.commands.send(command).map_err(|_| StoreError::Closed)?;
+        self.hand_over(row, Some(ack), permit)?;
         written.await.map_err(|_| StoreError::Closed)??;
         Ok(id)
+    }
+
+    fn hand_over(&self, row: Row, ack: Option<Ack>, permit: OwnedSemaphorePermit) -> Result<(), StoreError> {
+        let place = Place::new(permit, Arc::clone(&self.inner.shared));
+        self.inner.commands.send(Command::Write { row, ack, place }).map_err(|_| StoreError::Closed)
+    }
+
+    /// Places in the queue that a row takes; never more than there are.
+    fn places_of(&self, row: &Row) -> u32 {
+        let places = (1 + row.data_bytes() / PLACE_BYTES).min(self.inner.options.places());
+        u32::try_from(places).unwrap_or(u32::MAX)
     }
 
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&rusqlite::Connection) -> Result<T, read::ReadError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let turn = tokio::time::timeout(self.inner.options.turn_timeout, self.inner.turns.acquire()).await;
+        let _turn = turn.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
         let readers = Arc::clone(&self.inner.readers);
         let path = self.inner.path.clone();
         tokio::task::spawn_blocking(move || readers.with(query))
             .await
             .map_err(|error| StoreError::Failed { path, why: error.to_string() })?
+    }
+}
+
+impl StoreOptions {
+    fn places(&self) -> usize {
+        self.queue.clamp(1, Semaphore::MAX_PERMITS)
+    }
+}
+
+/// A row's place in the queue; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, shared: Arc<Shared>) -> Self {
+        shared.queued.fetch_add(1, Ordering::Relaxed);
+        Self { _permit: permit, shared }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.queued.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -203,6 +256,7 @@ pub(crate) struct Shared {
     metrics: AtomicU64,
     evaluations: AtomicU64,
     dropped: AtomicU64,
+    queued: AtomicU64,
 }
 
 impl Shared {
@@ -230,7 +284,7 @@ impl Shared {
         news
     }
 
-    pub(crate) fn status(&self, queued: u64) -> StoreStatus {
+    pub(crate) fn status(&self) -> StoreStatus {
         let fault = self.fault().clone();
         let metrics_written = self.metrics.load(Ordering::Relaxed);
         let evaluations_written = self.evaluations.load(Ordering::Relaxed);
@@ -242,7 +296,7 @@ impl Shared {
             metrics_written,
             evaluations_written,
             dropped: self.dropped.load(Ordering::Relaxed),
-            queued,
+            queued: self.queued.load(Ordering::Relaxed),
         }
     }
 

@@ -15,17 +15,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior, params};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::StoreError;
 use crate::rows::Row;
 use crate::schema::{self, Identity};
-use crate::store::Shared;
+use crate::store::{Place, Shared};
 
 /// Most rows in one transaction.
 const GROUP: usize = 1024;
 /// Most rows without an ack that wait for the file to become usable.
 pub(crate) const BACKLOG: usize = 4096;
+
+/// Tells whoever waits for a row whether it is on the disk.
+pub(crate) type Ack = oneshot::Sender<Result<(), StoreError>>;
 
 /// What the handles ask for.
 pub(crate) enum Command {
@@ -33,9 +36,9 @@ pub(crate) enum Command {
     Write {
         row: Row,
         /// Who waits for it; nobody when `None`.
-        ack: Option<oneshot::Sender<Result<(), StoreError>>>,
+        ack: Option<Ack>,
         /// Its place in the queue, free again when the command was dealt with.
-        place: OwnedSemaphorePermit,
+        place: Place,
     },
     /// Write all that came before, then end.
     Close,
@@ -44,8 +47,8 @@ pub(crate) enum Command {
 /// A row and who waits for it.
 struct Pending {
     row: Row,
-    ack: Option<oneshot::Sender<Result<(), StoreError>>>,
-    _place: Option<OwnedSemaphorePermit>,
+    ack: Option<Ack>,
+    _place: Option<Place>,
 }
 
 /// Times between two attempts to open the file.
@@ -271,9 +274,9 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{BACKLOG, Pending, Retry, State, Writer};
-    use crate::rows::NewMetric;
-    use crate::schema;
+    use crate::rows::Row;
     use crate::store::Shared;
+    use crate::{NewMetric, schema};
 
     fn pending(text: &str) -> Pending {
         let metric = NewMetric {
@@ -282,7 +285,7 @@ mod tests {
             value: 1.0,
             context: Some(serde_json::Value::String(text.to_owned())),
         };
-        Pending { row: metric.check().unwrap(), ack: None, _place: None }
+        Pending { row: Row::metric(metric).unwrap(), ack: None, _place: None }
     }
 
     /// A full disk, made by forbidding the file to grow.
@@ -299,14 +302,14 @@ mod tests {
 
         writer.write((0..10).map(|_| pending(&"x".repeat(10_000))).collect());
         assert_eq!(writer.backlog.len(), 10);
-        assert_eq!(shared.status(0).detail, format!("no space left for the database {}", path.display()));
+        assert_eq!(shared.status().detail, format!("no space left for the database {}", path.display()));
         writer.write((0..BACKLOG).map(|_| pending("small")).collect());
-        assert_eq!((writer.backlog.len(), shared.status(0).dropped), (BACKLOG, 10));
+        assert_eq!((writer.backlog.len(), shared.status().dropped), (BACKLOG, 10));
 
         let State::Open(connection, _) = &writer.state else { panic!("the connection is still good") };
         connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
         writer.write(vec![pending("last")]);
-        let status = shared.status(0);
+        let status = shared.status();
         assert!(status.ok, "{status:?}");
         assert_eq!((status.written, status.dropped), (BACKLOG as u64 + 1, 10));
     }
@@ -326,13 +329,13 @@ mod tests {
 
         writer.reopen(Instant::now());
         writer.write(vec![pending("kept")]);
-        let status = shared.status(0);
+        let status = shared.status();
         assert_eq!((status.ok, status.written, writer.backlog.len()), (false, 0, 1), "{status:?}");
 
         other.execute_batch("COMMIT").unwrap();
         writer.reopen(Instant::now());
         writer.write(Vec::new());
-        assert_eq!((shared.status(0).written, shared.status(0).ok), (1, true));
+        assert_eq!((shared.status().written, shared.status().ok), (1, true));
         let rows: i64 = other.query_row("SELECT count(*) FROM performance_metrics", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1);
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mms_store::{EvaluationFilter, MetricFilter, NewEvaluation, NewMetric, Store, StoreError, StoreOptions};
+use mms_store::{EvaluationFilter, MetricFilter, NewEvaluation, NewMetric, Store, StoreError, StoreOptions, Window};
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
@@ -20,7 +20,8 @@ fn metric(name: &str, value: f64) -> NewMetric {
 }
 
 fn named(name: &str) -> MetricFilter {
-    MetricFilter { metric_name: Some(name.to_owned()), limit: Some(10_000), ..MetricFilter::default() }
+    let window = Window { limit: Some(10_000), ..Window::default() };
+    MetricFilter { metric_name: Some(name.to_owned()), window, ..MetricFilter::default() }
 }
 
 fn folder() -> (TempDir, PathBuf) {
@@ -57,21 +58,101 @@ async fn rows_come_back_newest_first_and_filtered() {
     }
     let id = store.log_metric(NewMetric { agent_name: "other".to_owned(), ..metric("tokens", 9.0) }).await.unwrap();
 
-    let latency = store.metrics(named("latency")).await.unwrap();
-    assert_eq!(latency.iter().map(|row| row.value).collect::<Vec<_>>(), [4.0, 3.0, 2.0, 1.0, 0.0]);
+    let latency = store.metrics(named("latency")).await.unwrap().rows;
+    assert_eq!(latency.iter().map(|row| row.value.unwrap()).collect::<Vec<_>>(), [4.0, 3.0, 2.0, 1.0, 0.0]);
     let of_other = MetricFilter { agent_name: Some("other".to_owned()), ..MetricFilter::default() };
-    let rows = store.metrics(of_other).await.unwrap();
+    let rows = store.metrics(of_other).await.unwrap().rows;
     assert_eq!((rows.len(), &rows[0].metric_id, &rows[0].context), (1, &id, &Some(json!({ "model_id": "m" }))));
-    let two = MetricFilter { limit: Some(2), ..MetricFilter::default() };
-    assert_eq!(store.metrics(two).await.unwrap().len(), 2);
+    let within = |start: Option<String>, end: Option<String>| MetricFilter {
+        window: Window { start_time: start, end_time: end, ..Window::default() },
+        ..MetricFilter::default()
+    };
+    let oldest = latency[4].timestamp.unwrap().to_string();
+    assert_eq!(store.metrics(within(Some(oldest.clone()), None)).await.unwrap().rows.len(), 6);
+    let only = store.metrics(within(Some(oldest.clone()), Some(oldest))).await.unwrap().rows;
+    assert_eq!(only, latency[4..], "both bounds belong to it");
+    assert_eq!(store.metrics(within(Some("2999-01-01".to_owned()), None)).await.unwrap().rows.len(), 0);
+    let before = within(None, Some("2001-01-01T00:00:00Z".to_owned()));
+    assert_eq!(store.metrics(before).await.unwrap().rows.len(), 0);
+    let error = store.metrics(within(Some("soon".to_owned()), None)).await.unwrap_err();
+    assert!(
+        error.is_invalid() && error.to_string().starts_with("start_time must be epoch seconds or a time"),
+        "{error}"
+    );
+}
 
-    let after = |text: &str| MetricFilter { start_time: Some(text.to_owned()), ..MetricFilter::default() };
-    assert_eq!(store.metrics(after(&latency[4].timestamp)).await.unwrap().len(), 6);
-    assert_eq!(store.metrics(after("2999-01-01")).await.unwrap().len(), 0);
-    let before = MetricFilter { end_time: Some("2001-01-01T00:00:00Z".to_owned()), ..MetricFilter::default() };
-    assert_eq!(store.metrics(before).await.unwrap().len(), 0);
-    let error = store.metrics(after("soon")).await.unwrap_err();
-    assert!(error.is_invalid() && error.to_string().starts_with("start_time must be a time"), "{error}");
+/// Every row once, newest first, also where many have the same time.
+#[tokio::test]
+async fn pages_follow_one_another() {
+    let (_folder, path) = folder();
+    old_file(&path);
+    let rows: String = (0..25)
+        .map(|n| {
+            format!(
+                "INSERT INTO performance_metrics VALUES ('p{n:02}', 'a', 'p', {n}, '2024-06-01T0{}:00:00', NULL);",
+                n / 10
+            )
+        })
+        .collect();
+    Connection::open(&path).unwrap().execute_batch(&rows).unwrap();
+    let store = Store::open(&path).unwrap();
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let window = Window { limit: Some(10), cursor, ..Window::default() };
+        let page = store.metrics(MetricFilter { window, ..named("p") }).await.unwrap();
+        seen.extend(page.rows.into_iter().map(|row| row.value.unwrap()));
+        pages += 1;
+        // What comes meanwhile is newer than everything that is still to come.
+        store.log_metric(metric("p", 100.0)).await.unwrap();
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, seen), (3, (0..25).rev().map(f64::from).collect()));
+    let window = Window { cursor: Some("nonsense".to_owned()), ..Window::default() };
+    let error = store.metrics(MetricFilter { window, ..MetricFilter::default() }).await.unwrap_err();
+    assert_eq!(error.to_string(), "cursor must be the next_cursor of an earlier reply, not \"nonsense\"");
+}
+
+/// Large rows make short pages.
+#[tokio::test]
+async fn a_page_is_bounded_in_bytes() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    for _ in 0..12 {
+        let context = Some(json!("x".repeat(1_000_000)));
+        store.log_metric(NewMetric { context, ..metric("large", 1.0) }).await.unwrap();
+    }
+    let page = store.metrics(named("large")).await.unwrap();
+    assert_eq!(page.rows.len(), 9, "8 MiB and the row that reached it");
+    let window = Window { cursor: page.next_cursor, ..Window::default() };
+    let rest = store.metrics(MetricFilter { window, ..MetricFilter::default() }).await.unwrap();
+    assert_eq!((rest.rows.len(), rest.next_cursor), (3, None));
+}
+
+/// No filter makes SQLite look at rows that it does not give, or sort them.
+#[tokio::test]
+async fn every_filter_has_its_index() {
+    let (_folder, path) = folder();
+    drop(Store::open(&path).unwrap());
+    let connection = Connection::open(&path).unwrap();
+    let time = "replace(timestamp, ' ', 'T')";
+    for filter in ["1", "agent_name = 'a'", "metric_name = 'm'", "agent_name = 'a' AND metric_name = 'm'"] {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT * FROM performance_metrics WHERE {filter} AND {time} >= '2' ORDER BY {time} DESC, rowid DESC"
+        );
+        let plan: Vec<String> = connection
+            .prepare(&sql)
+            .unwrap()
+            .query_map([], |row| row.get(3))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let names = filter.matches(" = ").count();
+        assert!(plan.len() == 1 && plan[0].contains("USING INDEX"), "{filter}: {plan:?}");
+        assert_eq!(plan[0].matches('=').count(), names, "{filter}: {plan:?}");
+    }
 }
 
 #[tokio::test]
@@ -90,12 +171,16 @@ async fn evaluations_are_kept_with_all_columns() {
     let id = store.log_evaluation(evaluation("a", "1")).await.unwrap();
     store.log_evaluation(evaluation("a", "2")).await.unwrap();
     store.log_evaluation(evaluation("b", "1")).await.unwrap();
-    let filter = EvaluationFilter { model_name: Some("a".to_owned()), cycle_id: Some("1".to_owned()), limit: None };
-    let rows = store.evaluations(filter).await.unwrap();
+    let (model_name, cycle_id) = (Some("a".to_owned()), Some("1".to_owned()));
+    let filter = EvaluationFilter { model_name, cycle_id, window: Window::default() };
+    let rows = store.evaluations(filter).await.unwrap().rows;
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
     assert_eq!((&row.evaluation_id, row.accuracy, row.f1_score), (&id, Some(0.5), None));
-    assert_eq!((row.trust_score, row.avg_latency_ms, &row.comparison_data), (0.75, 12.5, &Some(json!([1, 2]))));
+    assert_eq!(
+        (row.trust_score, row.avg_latency_ms, &row.comparison_data),
+        (Some(0.75), Some(12.5), &Some(json!([1, 2])))
+    );
     let status = store.status();
     assert_eq!((status.ok, status.evaluations_written, status.metrics_written), (true, 3, 0));
 }
@@ -123,7 +208,7 @@ async fn many_writers_share_transactions() {
     }
     let used = commits(&path) - commits_before;
     assert!((1..=4).contains(&used), "{used} transactions for 200 rows");
-    assert_eq!(store.metrics(named("group")).await.unwrap().len(), 200);
+    assert_eq!(store.metrics(named("group")).await.unwrap().rows.len(), 200);
     assert_eq!(store.status().queued, 0);
 }
 
@@ -199,15 +284,17 @@ async fn an_old_file_keeps_its_rows_and_its_shape() {
     for round in 1..=2 {
         let store = Store::open(&path).unwrap();
         store.log_metric(metric("new", 1.0)).await.unwrap();
-        let rows = store.metrics(named("m")).await.unwrap();
+        let rows = store.metrics(named("m")).await.unwrap().rows;
         let ids: Vec<&str> = rows.iter().map(|row| row.metric_id.as_str()).collect();
         assert_eq!(ids, ["3", "2", "1"], "a space sorts like a T");
         assert_eq!(rows[0].context, Some(json!("no json")));
         assert_eq!(rows[1].context, Some(json!({ "k": 1 })));
-        let from = MetricFilter { start_time: Some("2024-05-01T09:30:00".to_owned()), ..named("m") };
-        assert_eq!(store.metrics(from).await.unwrap().len(), 2);
-        assert_eq!(store.metrics(named("new")).await.unwrap().len(), round);
-        assert_eq!(store.evaluations(EvaluationFilter::default()).await.unwrap().len(), 1);
+        let window = Window { start_time: Some("2024-05-01T09:30:00".to_owned()), ..Window::default() };
+        let from = MetricFilter { window, ..named("m") };
+        assert_eq!(rows[0].timestamp.unwrap() - rows[1].timestamp.unwrap(), 3600.0);
+        assert_eq!(store.metrics(from).await.unwrap().rows.len(), 2);
+        assert_eq!(store.metrics(named("new")).await.unwrap().rows.len(), round);
+        assert_eq!(store.evaluations(EvaluationFilter::default()).await.unwrap().rows.len(), 1);
         store.close().await;
         assert_eq!(table_definitions(&path), tables);
     }
@@ -230,8 +317,8 @@ async fn a_file_that_is_no_database_is_named_and_tried_again() {
 
     std::fs::remove_file(&path).unwrap();
     eventually("the store works again", || store.status().ok && store.status().written == 1).await;
-    assert_eq!(store.metrics(named("kept")).await.unwrap().len(), 1);
-    assert_eq!(store.metrics(named("refused")).await.unwrap().len(), 0);
+    assert_eq!(store.metrics(named("kept")).await.unwrap().rows.len(), 1);
+    assert_eq!(store.metrics(named("refused")).await.unwrap().rows.len(), 0);
 }
 
 #[tokio::test]
@@ -255,10 +342,10 @@ async fn a_lock_of_another_process_is_named_and_outlived() {
     assert!(!store.status().ok);
     assert!(store.log_metric_soon(metric("kept", 1.0)));
     // Readers are not held up by a writer.
-    assert_eq!(store.metrics(named("first")).await.unwrap().len(), 1);
+    assert_eq!(store.metrics(named("first")).await.unwrap().rows.len(), 1);
     other.execute_batch("ROLLBACK").unwrap();
     eventually("the store works again", || store.status().ok && store.status().written == 2).await;
-    assert_eq!(store.metrics(named("kept")).await.unwrap().len(), 1);
+    assert_eq!(store.metrics(named("kept")).await.unwrap().rows.len(), 1);
 }
 
 #[tokio::test]
@@ -291,7 +378,7 @@ async fn a_removed_file_is_made_anew() {
         std::fs::remove_file(format!("{}{ending}", path.display())).unwrap();
     }
     store.log_metric(metric("new", 1.0)).await.unwrap();
-    assert_eq!(store.metrics(MetricFilter::default()).await.unwrap().len(), 1);
+    assert_eq!(store.metrics(MetricFilter::default()).await.unwrap().rows.len(), 1);
     assert!(path.exists() && store.status().ok);
 }
 

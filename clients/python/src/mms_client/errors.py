@@ -93,6 +93,12 @@ class ShuttingDown(NotReady):
     code = "shutting_down"
 
 
+class StoreUnavailable(NotReady):
+    """The evaluation store cannot be used now: off, locked, read-only, damaged, no space. Nothing was kept."""
+
+    code = "store_unavailable"
+
+
 class RequestError(MmsError):
     """The request is at fault; sending it again changes nothing."""
 
@@ -192,7 +198,7 @@ class Internal(MmsError):
 _BY_CODE: dict[str, type[MmsError]] = {
     kind.code: kind
     for kind in (
-        *(Timeout, QueueFull, Quarantined, ShuttingDown, Cancelled, Internal),
+        *(Timeout, QueueFull, Quarantined, ShuttingDown, StoreUnavailable, Cancelled, Internal),
         *(InvalidJson, InvalidRequest, UnknownOperation, MissingArgument, InvalidArgument, TooLarge, ContextExceeded),
         *(ModelNotFound, ModelBroken, LoadFailed, InsufficientMemory, WorkerDied),
     )

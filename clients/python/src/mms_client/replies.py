@@ -246,7 +246,7 @@ class Metric(TypedDict):
     agent_name: str
     metric_name: str
     value: float
-    timestamp: Any
+    timestamp: Optional[float]
     context: Any
 
 
@@ -254,6 +254,7 @@ class Metrics(Reply):
     """To `get_performance_metrics`, newest first."""
 
     metrics: list[Metric]
+    next_cursor: Optional[str]
 
 
 class EvaluationLogged(Reply):
@@ -272,7 +273,7 @@ class Evaluation(TypedDict):
     accuracy: Optional[float]
     f1_score: Optional[float]
     avg_latency_ms: float
-    evaluation_timestamp: Any
+    evaluation_timestamp: Optional[float]
     comparison_data: Any
 
 
@@ -280,6 +281,7 @@ class Evaluations(Reply):
     """To `get_model_evaluation_scores`."""
 
     scores: list[Evaluation]
+    next_cursor: Optional[str]
 
 
 class _Cached(Reply):

@@ -149,10 +149,6 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn parse(bytes: &[u8]) -> Result<Value, Refusal> {
     json::parse(bytes).map_err(|error| {
-        let why = match std::str::from_utf8(bytes) {
-            Err(utf8) => format!("byte {} is not UTF-8", utf8.valid_up_to()),
-            Ok(_) => error.to_string(),
-        };
-        Refusal::new(ErrorCode::InvalidJson, format!("Invalid JSON: {why}"))
+        Refusal::new(ErrorCode::InvalidJson, format!("Invalid JSON: {}", json::explain(bytes, &error)))
     })
 }

@@ -24,9 +24,11 @@ pub(crate) fn status(refusal: &Refusal) -> StatusCode {
         ErrorCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::ModelBroken | ErrorCode::LoadFailed | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::WorkerDied => StatusCode::BAD_GATEWAY,
-        ErrorCode::Quarantined | ErrorCode::InsufficientMemory | ErrorCode::Cancelled | ErrorCode::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::Quarantined
+        | ErrorCode::InsufficientMemory
+        | ErrorCode::Cancelled
+        | ErrorCode::ShuttingDown
+        | ErrorCode::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Timeout => match refusal.details.get("phase").and_then(serde_json::Value::as_str) {
             Some("generating") | None => StatusCode::GATEWAY_TIMEOUT,
             Some(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod clients;
 mod embeddings;
+mod evaluations;
 mod files;
 #[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]

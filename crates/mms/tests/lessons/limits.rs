@@ -168,10 +168,10 @@ async fn a_deadline_holds_in_the_queue_and_while_an_answer_is_written() {
 async fn answers_of(server: &Server, id: &str) -> Vec<f64> {
     let store = mms_store::Store::open(&server.folder().join("data/model_evaluation.db")).unwrap();
     let name = Some("generation_tokens".to_owned());
-    let mut rows = store.metrics(MetricFilter { metric_name: name, ..MetricFilter::default() }).await.unwrap();
+    let mut rows = store.metrics(MetricFilter { metric_name: name, ..MetricFilter::default() }).await.unwrap().rows;
     rows.retain(|row| row.context.as_ref().is_some_and(|context| context["model_id"] == id));
     // The newest comes first.
-    rows.iter().rev().map(|row| row.value).collect()
+    rows.iter().rev().filter_map(|row| row.value).collect()
 }
 
 /// A model took on more than it was set up for, or one setting held for all: each has its own number of answers at once.

@@ -48,6 +48,7 @@ fn kind(code: ErrorCode) -> &'static str {
         | ErrorCode::Cancelled
         | ErrorCode::WorkerDied
         | ErrorCode::ShuttingDown
+        | ErrorCode::StoreUnavailable
         | ErrorCode::Internal => "server_error",
     }
 }
@@ -72,6 +73,7 @@ fn code(code: ErrorCode) -> &'static str {
         | ErrorCode::Cancelled
         | ErrorCode::WorkerDied
         | ErrorCode::ShuttingDown
+        | ErrorCode::StoreUnavailable
         | ErrorCode::Internal => code.as_str(),
     }
 }
