@@ -31,6 +31,7 @@ pub(crate) const BACKLOG: usize = 4096;
 pub(crate) type Ack = oneshot::Sender<Result<(), StoreError>>;
 
 /// What the handles ask for.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are rows; `Close` comes once")]
 pub(crate) enum Command {
     /// Write this.
     Write {
