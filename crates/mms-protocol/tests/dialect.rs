@@ -132,7 +132,7 @@ fn what_is_not_json_says_why() {
     for (bytes, why) in [
         (&b""[..], "the frame is empty"),
         (b"\xff\xfe", "byte 0 is not UTF-8"),
-        (b"{\"action\": NaN}", "Invalid JSON: expected value"),
+        (b"{\"action\": NaN}", "Invalid JSON: NaN at line 1 column 12 is no number in JSON"),
         (b"{\"action\": \"ping\"} x", "trailing characters"),
     ] {
         let Inbound::Single(call) = decode(Profile::Suite, bytes) else { panic!("{bytes:?} read as a batch") };
