@@ -232,6 +232,7 @@ impl Lifecycle {
                 other => other,
             };
             self.changed.insert(id.clone());
+            self.tell_loaded(&id);
             self.dispatch(now, &id);
             self.review(now, &id);
         }

@@ -53,12 +53,18 @@ impl Lifecycle {
         model.phase = Phase::Ready { process, slots: slots.max(1), since: now, active: Active::new(), idle_since: now };
         model.last_used = Some(now);
         self.changed.insert(id.to_owned());
-        for request in std::mem::take(&mut model.loaders) {
-            self.end(request, Effect::Loaded(request));
-        }
+        self.tell_loaded(id);
         self.dispatch(now, id);
         self.review(now, id);
         self.relieve(now, id);
+    }
+
+    /// Ends the loads that wait for a model that is resident.
+    pub(super) fn tell_loaded(&mut self, id: &str) {
+        let Some(model) = self.models.get_mut(id) else { return };
+        for request in std::mem::take(&mut model.loaders) {
+            self.end(request, Effect::Loaded(request));
+        }
     }
 
     fn on_load_failed(&mut self, now: Instant, id: &str, reason: &str) {

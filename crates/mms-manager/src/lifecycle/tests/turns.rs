@@ -68,8 +68,9 @@ fn a_model_that_was_to_make_room_stays_when_nobody_waits_any_more() {
     let other = world.generate("b");
     world.pass(seconds(2));
     assert_eq!(world.state("a"), ModelState::Draining);
+    let load = world.load("a");
     world.leave(other);
-    assert_eq!(world.state("a"), ModelState::Loaded);
+    assert_eq!((world.state("a"), &world.ended[&load]), (ModelState::Loaded, &End::Loaded));
     world.finish_all("a");
     world.finish_all("a");
     assert!(requests.iter().all(|request| world.ended[request] == End::Finished));
