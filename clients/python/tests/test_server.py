@@ -52,6 +52,7 @@ SERVED = [
     (replies.Generated, lambda client: client.generate("Hello!", **BRIEF)),
     (replies.Generated, lambda client: client.generate_text(MODEL, "Hello!", **BRIEF)),
     (replies.Generated, lambda client: client.chat([{"role": "user", "content": "Hello!"}], **BRIEF)),
+    (replies.Cleared, lambda client: client.clear_conversation("never had")),
 ]
 
 # The rest of the contract: a server that has an operation answers as the contract says, one that has not says just that.
@@ -72,6 +73,20 @@ CONTRACT = [
 def test_an_operation(client, kind, ask):
     reply = ask(client)
     assert sure_keys(kind) <= set(reply), sure_keys(kind) - set(reply)
+
+
+def test_a_conversation(client):
+    client.clear_conversation("talk")
+    first = client.generate("Hello!", conversation_id="talk", **BRIEF)
+    second = client.chat([{"role": "user", "content": "What is this?"}], conversation_id="talk", **BRIEF)
+    assert (first["conversation_turns"], second["conversation_turns"]) == (1, 2)
+    assert second["using_kv_cache"] and second["usage"]["cached_tokens"] > 0
+    with client.stream("Thank you.", conversation_id="talk", **BRIEF) as pieces:
+        assert "".join(pieces)
+    assert client.generate("Goodbye!", conversation_id="talk", **BRIEF)["conversation_turns"] == 4
+    cleared = client.clear_conversation("talk")
+    assert cleared["cleared"] and cleared["conversation_id"] == "talk" and cleared["message"]
+    assert not client.clear_conversation("talk")["cleared"]
 
 
 @pytest.mark.parametrize("kind, ask", CONTRACT, ids=lambda value: getattr(value, "__name__", ""))

@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     slots: Vec<Slot>,
     /// Sequences that have no slot any more; `None`: they are given up.
     store: Option<KvStore>,
+    /// Conversations that were forgotten, the oldest first.
+    forgotten: VecDeque<u64>,
     /// The host has said so.
     is_ending: bool,
     queue: VecDeque<Queued>,
@@ -125,6 +127,7 @@ impl Engine {
             prompts,
             slots,
             store,
+            forgotten: VecDeque::new(),
             is_ending: false,
             queue: VecDeque::new(),
             embeddings: Vec::new(),
@@ -154,6 +157,7 @@ impl Engine {
                 break;
             }
             self.forget_inexact();
+            self.forget_cleared();
             self.admit();
             if self.is_busy() {
                 self.step();
@@ -214,6 +218,7 @@ impl Engine {
                 Some(failure) => self.fail(id, failure),
                 None => self.enqueue(id, Spec::Embed(spec), came),
             },
+            ToWorker::Forget { labels } => self.forget(&labels),
             ToWorker::Hello { .. } => return Err(OutOfPlace("a handshake")),
             ToWorker::Load(_) | ToWorker::Plan(_) => return Err(OutOfPlace("a second model")),
             // What is running is dropped; the reader sees to it that the end comes.

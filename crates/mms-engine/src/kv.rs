@@ -90,17 +90,31 @@ impl KvStore {
         true
     }
 
-    /// Takes what [`KvStore::make_room`] has made room for; saving it took so long.
-    pub(crate) fn insert(&mut self, tokens: Vec<LlamaToken>, state: Vec<u8>, cut_from: usize, took: Duration) {
+    /// Takes what [`KvStore::make_room`] has made room for, of this conversation; saving it took so long.
+    pub(crate) fn insert(
+        &mut self,
+        tokens: Vec<LlamaToken>,
+        state: Vec<u8>,
+        cut_from: usize,
+        took: Duration,
+        label: Option<u64>,
+    ) {
         self.speed.copied(state.len(), took);
         let id = self.shelf.insert(tokens, state.len(), cut_from, self.began.elapsed());
         self.payloads.insert(id, Arc::new(state));
         if let Some(state) = self.shelf.get_mut(id) {
-            state.in_ram = true;
+            (state.in_ram, state.label) = (true, label);
         }
         // On disk they stay until this one is there.
         for part in self.shelf.parts(id) {
             self.leave_ram(part);
+        }
+    }
+
+    /// Gives up the states of a conversation.
+    pub(crate) fn forget(&mut self, label: u64) {
+        for id in self.shelf.of(label) {
+            self.drop_state(id);
         }
     }
 

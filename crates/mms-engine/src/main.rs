@@ -9,6 +9,7 @@ mod constraint;
 mod crowd;
 mod engine;
 mod grammar;
+mod history;
 mod json;
 mod kv;
 mod load;

@@ -152,6 +152,20 @@ impl Prompter {
         self.checked(tokens)
     }
 
+    /// Tokens of one sequence.
+    pub(crate) fn context_length(&self) -> u32 {
+        self.context_length
+    }
+
+    /// How many tokens the texts of a message have, about: what the template makes of them is not known.
+    pub(crate) fn about(&self, message: &ChatMessage) -> usize {
+        let mut tokens = Vec::new();
+        for text in std::iter::once(&message.content).chain(message.tool_calls.iter().map(|call| &call.arguments)) {
+            self.vocabulary.tokenize_into(text.as_bytes(), &mut tokens, false, false);
+        }
+        tokens.len()
+    }
+
     /// The tokens of an input for an embedding: at least one, and no more than the context holds.
     pub(crate) fn text_tokens(&self, input: &EmbedInput) -> Result<Vec<LlamaToken>, GenerateFailure> {
         let tokens = match input {

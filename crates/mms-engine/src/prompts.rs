@@ -12,6 +12,7 @@ use mms_protocol::generate::{EmbedSpec, GenerateSpec, Prompt, Sampling, ToolChoi
 use mms_protocol::worker::GenerateFailure;
 
 use crate::constraint::{self, Guard};
+use crate::history::{self, Past};
 use crate::prompt::{CallTexts, Prompter};
 use crate::sys::exit_now;
 use crate::tools::{self, Recognizer};
@@ -72,6 +73,10 @@ pub(crate) struct Texts {
 pub(crate) struct Request {
     /// The prompt: at least one token, and less than the context holds.
     pub(crate) tokens: Vec<LlamaToken>,
+    /// Messages of the history that were left out.
+    pub(crate) left_out: usize,
+    /// See [`GenerateSpec::label`].
+    pub(crate) label: Option<u64>,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) sampling: Sampling,
     /// Those of the caller, and one that belongs to the form of the prompt.
@@ -146,7 +151,9 @@ fn texts(prompter: &Prompter, spec: &EmbedSpec) -> Result<Texts, GenerateFailure
 fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Box<Request>, GenerateFailure> {
     prompter.check_tokens(spec.sampling.logit_bias.iter().map(|&(id, _)| id))?;
     let tools = spec.tools.filter(|tools| tools.choice != ToolChoice::None && !tools.list.is_empty());
-    let tokens = prompter.tokens(&spec.prompt, tools.as_ref().map_or(&[], |tools| &tools.list))?;
+    let past = Past { messages: spec.history as usize, max_tokens: spec.max_tokens };
+    let offered = tools.as_ref().map_or(&[][..], |tools| &tools.list);
+    let (tokens, left_out) = history::tokens(prompter, &spec.prompt, offered, past)?;
     let constraint = |message: String| GenerateFailure::Constraint { message };
     let (guard, calls) = match (&spec.constraint, tools) {
         (None, None) => (None, None),
@@ -172,6 +179,6 @@ fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Box<Request>, Gene
     };
     let mut stop = spec.stop;
     stop.extend(prompter.implied_stop(&spec.prompt));
-    let GenerateSpec { max_tokens, sampling, logprobs, .. } = spec;
-    Ok(Box::new(Request { tokens, max_tokens, sampling, stop, logprobs, guard, calls }))
+    let GenerateSpec { max_tokens, sampling, logprobs, label, .. } = spec;
+    Ok(Box::new(Request { tokens, left_out, label, max_tokens, sampling, stop, logprobs, guard, calls }))
 }

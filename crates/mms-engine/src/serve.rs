@@ -87,7 +87,11 @@ fn work(inbox: Inbox, outbox: &Outbox) -> Result<(), End> {
             return Ok(());
         }
         ToWorker::Shutdown => return Ok(()),
-        ToWorker::Hello { .. } | ToWorker::Generate { .. } | ToWorker::Embed { .. } | ToWorker::Cancel { .. } => {
+        ToWorker::Hello { .. }
+        | ToWorker::Generate { .. }
+        | ToWorker::Embed { .. }
+        | ToWorker::Cancel { .. }
+        | ToWorker::Forget { .. } => {
             return Err(End::Protocol("the host must send what to load first".to_owned()));
         }
     };
@@ -125,6 +129,7 @@ fn shake_hands(inbox: &Inbox, outbox: &Outbox, system_info: String) -> Result<()
         | ToWorker::Generate { .. }
         | ToWorker::Embed { .. }
         | ToWorker::Cancel { .. }
+        | ToWorker::Forget { .. }
         | ToWorker::Shutdown => Err(End::Protocol("the host did not begin with the handshake".to_owned())),
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) guesses: Vec<LlamaToken>,
     /// Grows with every use of any slot.
     pub(crate) last_used: u64,
+    /// The conversation whose tokens these are.
+    pub(crate) label: Option<u64>,
     pub(crate) work: Work,
 }
 

@@ -16,6 +16,7 @@ use mms_protocol::{ErrorCode, GenerateArgs, ModelChoice, Operation, Profile, Ref
 use mms_store::Store;
 use serde_json::Value;
 
+use crate::conversations::Conversations;
 use crate::evaluations;
 use crate::feed::Feed;
 use crate::metrics::{InFlight, Metrics, Snapshot};
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub manager: Manager,
     /// The evaluation store; `None`: there is none, and what is for it is refused.
     pub store: Option<Store>,
+    /// What was said before.
+    pub conversations: Conversations,
     /// What is told to those who follow the events.
     pub feed: Feed,
     pub(crate) metrics: Arc<Metrics>,
@@ -38,16 +41,25 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Front doors to `manager`.
+    /// Front doors to `manager`, with conversations that live in memory alone.
     pub fn new(manager: Manager, store: Option<Store>) -> Self {
-        Self::with_events(manager, store, Feed::new(now()), Arc::new(Vec::new))
+        let conversations = Conversations::in_memory(manager.clone());
+        Self::with_events(manager, store, conversations, Feed::new(now()), Arc::new(Vec::new))
     }
 
     /// The same with a feed of events, and with figures of what becomes of them elsewhere.
-    pub fn with_events(manager: Manager, store: Option<Store>, feed: Feed, bus: BusFigures) -> Self {
-        let snapshot = Snapshot { manager: manager.clone(), store: store.clone(), feed: feed.clone(), bus };
+    pub fn with_events(
+        manager: Manager,
+        store: Option<Store>,
+        conversations: Conversations,
+        feed: Feed,
+        bus: BusFigures,
+    ) -> Self {
+        let (told, feed_too) = (conversations.clone(), feed.clone());
+        let snapshot =
+            Snapshot { manager: manager.clone(), store: store.clone(), conversations: told, feed: feed_too, bus };
         let metrics = Arc::new(Metrics::new(snapshot));
-        Self { manager, store, feed, metrics, started: now() as u64 }
+        Self { manager, store, conversations, feed, metrics, started: now() as u64 }
     }
 
     /// Does one operation that came through the door called `dialect`; dropping the future cancels the work.
@@ -61,6 +73,10 @@ impl Gateway {
         let counted = self.metrics.begin(name, dialect, self.manager.clone());
         let result = match operation {
             Ok(Operation::Evaluation(operation)) => caught(evaluations::perform(self.store.as_ref(), operation)).await,
+            Ok(Operation::ClearConversation { conversation_id }) => {
+                caught(self.conversations.clear(conversation_id)).await
+            }
+            Ok(Operation::Generate(args) | Operation::GenerateText(args)) => caught(self.answer(args)).await,
             Ok(operation) => caught(self.manager.call(operation)).await,
             Err(refusal) => Err(refusal),
         };
@@ -87,6 +103,10 @@ impl Gateway {
         }
     }
 
+    async fn answer(&self, args: GenerateArgs) -> Result<Reply, Refusal> {
+        self.conversations.generate(args).await?.whole().await.map(Reply::Generated)
+    }
+
     async fn start(&self, choices: Vec<GenerateArgs>) -> Result<SelectAll<Indexed>, Refusal> {
         let mut events = SelectAll::new();
         let mut model: Option<String> = None;
@@ -94,7 +114,7 @@ impl Gateway {
             if let Some(model) = &model {
                 args.choice = ModelChoice::Named(model.clone());
             }
-            let tokens = caught(self.manager.generate(args)).await?;
+            let tokens = caught(self.conversations.generate(args)).await?;
             model.get_or_insert_with(|| tokens.model_id().to_owned());
             events.push(tokens.map(move |event| (index, event)).boxed());
         }

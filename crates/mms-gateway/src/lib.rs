@@ -9,6 +9,7 @@
 //! HTTP port    HTTP ─────────▶ router           ┘   (counted and timed there)
 //! ```
 
+mod conversations;
 mod evaluations;
 mod feed;
 mod gateway;
@@ -20,6 +21,7 @@ mod peer;
 mod serve;
 mod zmq;
 
+pub use conversations::{ConversationOptions, Conversations};
 pub use feed::Feed;
 pub use gateway::{BusFigures, Gateway};
 pub use health::serve_health;

@@ -58,6 +58,8 @@ pub enum GenerateEvent {
         prompt_tokens: u32,
         /// Of them, found in the KV cache.
         cached_tokens: u32,
+        /// Messages of the history that the model was not shown, beside those that it was not given.
+        left_out: u32,
     },
     /// What to append to the answer: whole UTF-8 characters, not empty.
     Text {
@@ -170,6 +172,10 @@ impl Manager {
                 Ok(Reply::Memory { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
             }
             Operation::GetStats => Ok(Reply::Stats(Box::new(self.stats()))),
+            Operation::ClearConversation { .. } => {
+                let text = "the manager keeps no conversations: the front doors do";
+                Err(Refusal::new(ErrorCode::Internal, text))
+            }
             Operation::Evaluation(_) => {
                 let text = "the manager keeps neither metrics nor evaluations: the front doors hand them to the store";
                 Err(Refusal::new(ErrorCode::StoreUnavailable, text))
@@ -179,10 +185,11 @@ impl Manager {
 
     /// Starts a generation. Refusals that are known at once (no such model, queue full...) come as `Err`, later ones as
     /// [`GenerateEvent::Failed`].
-    pub async fn generate(&self, args: GenerateArgs) -> Result<TokenStream, Refusal> {
+    pub async fn generate(&self, mut args: GenerateArgs) -> Result<TokenStream, Refusal> {
         let arrived = Instant::now();
         let choice = &args.choice;
         let model = self.named(|snapshot| snapshot.route(|routing| routing.choose(choice).map(str::to_owned)))?;
+        args.history.show(&model, &mut args.spec);
         let guard = self.guard();
         let (events, receiver) = mpsc::unbounded_channel();
         let (accepted, answer) = oneshot::channel();
@@ -273,6 +280,13 @@ impl Manager {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Pulse(reply))?;
         answer.await.map_err(|_| task_gone())
+    }
+
+    /// Gives up the KV states that conversations have left, by their [`label`](mms_protocol::generate::GenerateSpec::label)s, wherever they are; what is in work goes
+    /// on. Nobody waits for it.
+    pub fn forget_conversations(&self, labels: Vec<u64>) {
+        // Without the task there are no workers either.
+        _ = self.send(Message::Forget(labels));
     }
 
     /// Where the parts of the server report how they are.

@@ -86,7 +86,7 @@ mod tests {
         let counters = Arc::new(ModelCounters::default());
         let mut tally = Tally::new(Arc::clone(&counters));
         let text = |id, tokens| ToHost::Text { id, text: "x".to_owned(), tokens, logprobs: Vec::new() };
-        tally.hear(&ToHost::Started { id: 1, prompt_tokens: 10, cached_tokens: 4 });
+        tally.hear(&ToHost::Started { id: 1, prompt_tokens: 10, cached_tokens: 4, left_out: 0 });
         for message in [text(1, 2), text(2, 5), text(1, 3)] {
             tally.hear(&message);
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::args::Args;
+use crate::conversation::{History, read_conversation_id};
 use crate::dialect::Profile;
 use crate::error::{ErrorCode, Refusal};
 use crate::evaluation::EvaluationOperation;
@@ -54,6 +55,11 @@ pub enum Operation {
     Generate(GenerateArgs),
     /// Generate with a named model.
     GenerateText(GenerateArgs),
+    /// Forget a conversation.
+    ClearConversation {
+        /// Which.
+        conversation_id: String,
+    },
     /// Embeddings of texts.
     Embed(EmbedArgs),
     /// The resident models.
@@ -168,8 +174,10 @@ pub struct GenerateArgs {
     pub choice: ModelChoice,
     /// What to do.
     pub spec: GenerateSpec,
-    /// Given back in the reply. It names no history: each request stands for itself, whatever was said under the same id before.
+    /// Names the conversation that this goes on with; given back in the reply.
     pub conversation_id: Option<String>,
+    /// What of the prompt was said before.
+    pub history: History,
     /// Ends the request with [`ErrorCode::Timeout`], milliseconds from its arrival; loading counts. `None`: the server's limit.
     pub timeout_ms: Option<u64>,
     /// How long the model stays resident after this request. `None`: as before.
@@ -179,7 +187,7 @@ pub struct GenerateArgs {
 impl GenerateArgs {
     /// With the server's limits and nothing else asked for.
     pub fn new(choice: ModelChoice, spec: GenerateSpec) -> Self {
-        Self { choice, spec, conversation_id: None, timeout_ms: None, keep_alive: None }
+        Self { choice, spec, conversation_id: None, history: History::default(), timeout_ms: None, keep_alive: None }
     }
 }
 
@@ -198,7 +206,7 @@ pub struct EmbedArgs {
 
 impl Operation {
     /// Every operation's name, in the order of the documentation.
-    pub const NAMES: [&'static str; 17] = [
+    pub const NAMES: [&'static str; 18] = [
         "ping",
         "health_check",
         "status",
@@ -208,6 +216,7 @@ impl Operation {
         "unload_model",
         "generate",
         "generate_text",
+        "clear_conversation",
         "embed",
         "get_loaded_models_status",
         "get_memory_status",
@@ -230,6 +239,7 @@ impl Operation {
             Self::UnloadModel { .. } => "unload_model",
             Self::Generate(_) => "generate",
             Self::GenerateText(_) => "generate_text",
+            Self::ClearConversation { .. } => "clear_conversation",
             Self::Embed(_) => "embed",
             Self::GetLoadedModelsStatus => "get_loaded_models_status",
             Self::GetMemoryStatus => "get_memory_status",
@@ -251,6 +261,10 @@ impl Operation {
             "unload_model" => required_model(args).map(|model| Self::UnloadModel { model }),
             "generate" => GenerateArgs::read(args, profile).map(Self::Generate),
             "generate_text" => GenerateArgs::read_text(args).map(Self::GenerateText),
+            "clear_conversation" => read_conversation_id(args).and_then(|id| {
+                let conversation_id = id.ok_or_else(|| Refusal::missing("Missing 'conversation_id' field"))?;
+                Ok(Self::ClearConversation { conversation_id })
+            }),
             "embed" | "embeddings" => EmbedArgs::read(args).map(Self::Embed),
             "get_loaded_models_status" => Ok(Self::GetLoadedModelsStatus),
             "get_memory_status" => Ok(Self::GetMemoryStatus),
@@ -326,8 +340,11 @@ impl GenerateArgs {
                 constraint,
                 tools,
                 logprobs: args.integer("logprobs", 0, MAX_LOGPROBS.into())?.map(|n| n as u32),
+                history: 0,
+                label: None,
             },
-            conversation_id: args.string("conversation_id", MAX_NAME_BYTES)?,
+            conversation_id: read_conversation_id(args)?,
+            history: History::default(),
             timeout_ms: args.integer("timeout_ms", 1, MAX_TIMEOUT_MS)?,
             keep_alive: KeepAlive::read(args)?,
         })

@@ -182,6 +182,13 @@ pub struct GenerateSpec {
     /// Log probabilities of the chosen tokens, and of so many of the likeliest ones beside each, 0 to 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u32>,
+    /// So many messages after the system message were said before. Whole turns of them, the oldest first, may be left out where the
+    /// context is full.
+    #[serde(default)]
+    pub history: u32,
+    /// Whose KV state this leaves, to be found when the conversation is to be forgotten. Never used twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<u64>,
 }
 
 impl GenerateSpec {
@@ -195,6 +202,8 @@ impl GenerateSpec {
             constraint: None,
             tools: None,
             logprobs: None,
+            history: 0,
+            label: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod call;
+pub mod conversation;
 pub mod dialect;
 pub mod engine;
 pub mod error;

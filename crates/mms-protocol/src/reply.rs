@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::conversation::cleared;
 use crate::dialect::Profile;
 use crate::evaluation::EvaluationReply;
 use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatsView, StatusView};
@@ -40,6 +41,13 @@ pub enum Reply {
     },
     /// To `generate` and `generate_text`.
     Generated(Box<Generation>),
+    /// To `clear_conversation`.
+    ConversationCleared {
+        /// As asked for.
+        conversation_id: String,
+        /// It was kept.
+        known: bool,
+    },
     /// To `embed`.
     Embedded(Box<Embedding>),
     /// To `get_loaded_models_status`.
@@ -111,6 +119,7 @@ impl Reply {
                 "was_loaded": was_loaded,
             }),
             Self::Generated(generation) => generated(generation, now),
+            Self::ConversationCleared { conversation_id, known } => cleared(conversation_id, *known),
             Self::Embedded(embedding) => json!({
                 "embeddings": embedding.vectors,
                 "model_id": embedding.model_id,
@@ -382,6 +391,9 @@ fn generated(generation: &Generation, now: f64) -> Value {
     }
     if generation.conversation_id.is_some() {
         fields.insert("using_kv_cache".to_owned(), Value::from(generation.usage.cached_tokens > 0));
+    }
+    if let Some(conversation) = generation.conversation {
+        conversation.add_to(&mut fields);
     }
     Value::Object(fields)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::ConversationView;
 use crate::error::ErrorCode;
 use crate::generate::{FinishReason, Logprob, Timings, ToolCall, Usage};
 
@@ -410,6 +411,9 @@ pub struct Generation {
     pub total_ms: f64,
     /// As given in the request.
     pub conversation_id: Option<String>,
+    /// What became of that conversation; `None`: there is none, or none are kept.
+    #[serde(skip)]
+    pub conversation: Option<ConversationView>,
     /// Tools that the model called.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,

@@ -14,6 +14,7 @@
 //!  ├── Embed{id} ───────────────────────▶ │
 //!  │ ◀── Embedded | Failed ───────────────┤
 //!  │ ◀── Heartbeat ───────────────────────┤   each batch step, and every second when idle
+//!  ├── Forget{labels} ──────────────────▶ │   KV states of conversations are given up; without an answer
 //!  ├── Shutdown ────────────────────────▶ │   KV states go to the store on disk; answered by the end of the process
 //! ```
 //!
@@ -27,7 +28,7 @@ pub use crate::engine::{
 use crate::generate::{EmbedSpec, FinishReason, GenerateSpec, Logprob, Timings, ToolCall, Usage};
 
 /// Raised with every change that an older peer would misread.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Largest frame either side accepts, bytes.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
@@ -72,6 +73,11 @@ pub enum ToWorker {
         /// The generation to end.
         id: RequestId,
     },
+    /// Give up the KV states of these conversations; what of them is running goes on and leaves none.
+    Forget {
+        /// Each a [`GenerateSpec::label`].
+        labels: Vec<u64>,
+    },
     /// End now; running generations are dropped without an answer.
     Shutdown,
 }
@@ -104,6 +110,9 @@ pub enum ToHost {
         prompt_tokens: u32,
         /// Of them, found in the KV cache.
         cached_tokens: u32,
+        /// Messages of the history that were left out; see [`GenerateSpec::history`].
+        #[serde(default)]
+        left_out: u32,
     },
     /// Whole UTF-8 characters, never a part of a stop string.
     Text {
@@ -239,6 +248,13 @@ pub struct KvStoreSpec {
     /// What saving may take when the worker is told to end, milliseconds; 0: nothing is saved then.
     #[serde(default)]
     pub save_within_ms: u64,
+}
+
+impl KvStoreSpec {
+    /// What the names of the files end with in which the states of a conversation are kept.
+    pub fn file_ending(label: u64) -> String {
+        format!(".{label:016x}.kv")
+    }
 }
 
 /// Context that a model without a configured `context_length` gets at most, tokens.

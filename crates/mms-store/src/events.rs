@@ -78,6 +78,7 @@ mod tests {
             first_token_ms,
             total_ms: 12.5,
             conversation_id: None,
+            conversation: None,
             tool_calls: Vec::new(),
             logprobs: Vec::new(),
         }))

@@ -4,9 +4,12 @@
 //! a row is acknowledged after that transaction is on the disk. The file is in WAL mode with `synchronous=FULL`: `NORMAL` would
 //! survive the death of the process too, but after a power cut it may lose transactions that were acknowledged.
 //!
+//! Conversations have a file of their own; see [`ConversationFile`].
+//!
 //! A file that cannot be used is a named error, never a reason to stop serving: a [`Store`] made by [`Store::open_or_retry`] says in
 //! its [`StoreStatus`] what is wrong and goes on trying.
 
+mod conversations;
 mod error;
 mod events;
 mod read;
@@ -16,6 +19,7 @@ mod store;
 mod time;
 mod writer;
 
+pub use conversations::{Conversation, ConversationFile, ConversationFileOptions, ConversationFileStatus, Turn};
 pub use error::StoreError;
 pub use events::metrics_of;
 pub use mms_protocol::evaluation::{

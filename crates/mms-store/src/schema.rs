@@ -38,14 +38,22 @@ pub(crate) fn identity(path: &Path) -> Option<Identity> {
 
 /// Opens for writing; makes what is missing.
 pub(crate) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder)
-            .map_err(|error| StoreError::Folder { path: folder.to_owned(), why: error.to_string() })?;
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = connect(path, flags, busy_timeout)?;
+    make_folder(path)?;
+    let mut connection = connect_writer(path, busy_timeout)?;
     prepare(path, &mut connection)?;
     Ok(connection)
+}
+
+/// Makes the folder of a file where it is missing.
+pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|error| StoreError::Folder { path: folder.to_owned(), why: error.to_string() })
+}
+
+/// Opens a file of whatever make, or makes it, for writing.
+pub(crate) fn connect_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    connect(path, flags, busy_timeout)
 }
 
 /// Opens for reading only.

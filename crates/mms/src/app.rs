@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mms_gateway::{Gateway, serve_health, serve_http, serve_main};
+use mms_gateway::{ConversationOptions, Conversations, Gateway, serve_health, serve_http, serve_main};
 use mms_manager::catalogue::{BuiltinModel, CatalogueConfig};
 use mms_manager::{KvStoreConfig, Manager, ManagerConfig};
 use mms_store::{Store, StoreOptions};
@@ -90,6 +90,7 @@ fn raise_file_limit() {
 struct Server {
     manager: Manager,
     store: Store,
+    conversations: Conversations,
     probe: Probe,
     doors: TaskTracker,
     shutdown: CancellationToken,
@@ -111,7 +112,14 @@ impl Server {
         store_watch.tell();
         let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
         let bus = BusWatch::start(config, &addresses, manager.clone());
-        let gateway = Gateway::with_events(manager.clone(), Some(store.clone()), bus.feed.clone(), bus.figures());
+        let conversations = open_conversations(config, manager.clone())?;
+        let gateway = Gateway::with_events(
+            manager.clone(),
+            Some(store.clone()),
+            conversations.clone(),
+            bus.feed.clone(),
+            bus.figures(),
+        );
         let limits = &config.wire;
         doors.spawn(serve_main(ports.main, gateway.clone(), config.server.profile, limits.clone(), shutdown.clone()));
         doors.spawn(serve_health(ports.health, gateway.clone(), limits.clone(), shutdown.clone()));
@@ -122,7 +130,7 @@ impl Server {
         let recorder = tokio::spawn(recorder::record(events, to, shutdown.clone()));
         tokio::spawn(store_watch.run(STORE_INTERVAL));
         let probe = Probe { addresses, agent, timeout: config.server.probe_timeout, manager: manager.clone() };
-        Ok(Self { manager, store, probe, doors, shutdown, recorder, bus })
+        Ok(Self { manager, store, conversations, probe, doors, shutdown, recorder, bus })
     }
 
     /// Lets running requests finish, up to the deadline, then ends everything in order.
@@ -146,6 +154,10 @@ impl Server {
         }
         self.bus.end(signal_name(signal)).await;
         self.store.close().await;
+        let conversations = self.conversations;
+        if let Err(error) = tokio::task::spawn_blocking(move || conversations.close()).await {
+            warn!(%error, "the last turns of conversations could not be kept");
+        }
         info!("ended");
     }
 }
@@ -189,6 +201,20 @@ async fn open_store(path: PathBuf) -> Result<Store, ServeError> {
         Err(error) => error.to_string(),
     };
     Err(ServeError::Store { path, why })
+}
+
+/// What is kept of conversations; a file that cannot be used is told on the health board, and is tried again.
+fn open_conversations(config: &Config, manager: Manager) -> Result<Conversations, ServeError> {
+    let kept = &config.conversations;
+    let path = config.server.data_dir.join("conversations.db");
+    let options = ConversationOptions {
+        max_conversations: kept.max_conversations as usize,
+        max_age: kept.max_age,
+        max_bytes: (kept.max_mb as usize) << 20,
+        file: kept.keep_on_disk.then(|| path.clone()),
+        request_timeout: config.limits.request_timeout,
+    };
+    Conversations::start(manager, options).map_err(|error| ServeError::Store { path, why: error.to_string() })
 }
 
 fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<PathBuf>) -> ManagerConfig {

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Embed(EmbedCommand),
     /// Talk to a model; /exit ends, /clear forgets the conversation
     Chat(ChatCommand),
+    /// Let the server forget a conversation
+    ClearConversation(ClearConversationCommand),
     /// The models of the server
     Models(ModelsCommand),
     /// Resident models, memory and health of the server
@@ -197,6 +199,9 @@ pub(crate) struct EmbedCommand {
 pub(crate) struct GenerateCommand {
     /// The prompt; `-` reads it from standard input
     pub prompt: String,
+    /// Go on with this conversation, which the server keeps, or begin it
+    #[arg(short, long, value_name = "ID")]
+    pub conversation: Option<String>,
     /// What the answer must look like.
     #[command(flatten)]
     pub constraint: ConstraintArgs,
@@ -209,6 +214,17 @@ pub(crate) struct GenerateCommand {
     /// How tokens are chosen.
     #[command(flatten)]
     pub sampling: SamplingArgs,
+    /// Which server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `mms clear-conversation`
+#[derive(Debug, Args)]
+pub(crate) struct ClearConversationCommand {
+    /// Its id
+    #[arg(value_name = "ID")]
+    pub conversation: String,
     /// Which server.
     #[command(flatten)]
     pub target: Target,

@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod chat;
+mod clear_conversation;
 mod config;
 mod embed;
 mod events;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Generate(args) => client_runtime()?.block_on(generate::run(&args)),
         Command::Embed(args) => client_runtime()?.block_on(embed::run(&args)),
         Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
+        Command::ClearConversation(args) => client_runtime()?.block_on(clear_conversation::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
         Command::Events(args) => client_runtime()?.block_on(events::run(&args)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),

@@ -23,7 +23,8 @@ pub(crate) use engine::EngineConfig;
 pub(crate) use example::example;
 pub(crate) use reader::Setting;
 pub(crate) use sections::{
-    DEFAULT_MODELS_FOLDER, KvStoreConfig, LogConfig, LogFormat, LogLevel, ModelsConfig, ServerConfig, StoreConfig,
+    ConversationsConfig, DEFAULT_MODELS_FOLDER, KvStoreConfig, LogConfig, LogFormat, LogLevel, ModelsConfig,
+    ServerConfig, StoreConfig,
 };
 pub(crate) use source::{ConfigFile, Environment, Mistake, Mistakes, Origin};
 
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub wire: WireLimits,
     /// Preference → model.
     pub routing: BTreeMap<String, String>,
+    /// Which conversations are kept.
+    pub conversations: ConversationsConfig,
     /// KV states on disk.
     pub kv_store: KvStoreConfig,
     /// The evaluation store.
@@ -97,6 +100,7 @@ impl Config {
         let memory = sections::read_memory(&mut reader);
         let (limits, wire) = sections::read_limits(&mut reader, &server);
         let routing = sections::read_routing(&mut reader);
+        let conversations = ConversationsConfig::read(&mut reader);
         let kv_store = KvStoreConfig::read(&mut reader);
         let store = StoreConfig::read(&mut reader);
         let bus = bus::read(&mut reader);
@@ -116,6 +120,7 @@ impl Config {
             limits,
             wire,
             routing,
+            conversations,
             kv_store,
             store,
             bus,

@@ -47,8 +47,8 @@ pub(crate) enum ServeError {
         /// What the system said.
         source: io::Error,
     },
-    /// The evaluation store cannot be opened.
-    #[error("the evaluation store {} cannot be opened: {why}", path.display())]
+    /// A database cannot be opened, for a reason that is none of the file.
+    #[error("the database {} cannot be opened: {why}", path.display())]
     Store {
         /// Its file.
         path: PathBuf,

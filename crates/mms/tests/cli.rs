@@ -75,9 +75,8 @@ fn the_health_board_has_a_line_for_every_address() {
     let mut reply = String::new();
     std::io::Read::read_to_string(&mut stream, &mut reply).unwrap();
     let health: Value = serde_json::from_str(reply.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    for check in
-        ["manager", "main_port", "health_port_zmq", "health_port_http", "http_port", "evaluation_store", "workers"]
-    {
+    let ports = ["main_port", "health_port_zmq", "health_port_http", "http_port"];
+    for check in ["manager", "evaluation_store", "conversations", "workers"].into_iter().chain(ports) {
         assert_eq!(health["health_checks"][check], true, "{check} in {health:#}");
     }
     assert_eq!((&health["ready"], &health["status"]), (&true.into(), &"ok".into()));

@@ -192,6 +192,8 @@ class Generated(_Generated, total=False):
     model_used: str
     timestamp: float
     using_kv_cache: bool
+    conversation_turns: int
+    turns_left_out: int
     tool_calls: list[dict[str, Any]]
     logprobs: list[dict[str, Any]]
 
@@ -210,6 +212,7 @@ class Cleared(Reply):
 
     message: str
     conversation_id: str
+    cleared: bool
 
 
 class Selected(Reply):

@@ -43,14 +43,15 @@ impl Engine {
 
     fn assign(&mut self, queued: &Queued, request: Request) {
         let &Queued { id, came, .. } = queued;
-        let Request { tokens: prompt, max_tokens, sampling, stop, logprobs, guard, calls } = request;
+        let Request { tokens: prompt, left_out, label, max_tokens, sampling, stop, logprobs, guard, calls } = request;
         let (recognizer, shown) = calls.map(|Calls { recognizer, shown }| (recognizer, shown)).unzip();
         let context_length = self.loaded.info.context_length;
         let Some((slot, kept)) = self.prepare_slot(&prompt) else {
             let message = "no slot is free although one was".to_owned();
             return self.fail(id, GenerateFailure::Engine { message });
         };
-        self.outbox.send(ToHost::Started { id, prompt_tokens: count(prompt.len()), cached_tokens: count(kept) });
+        let (prompt_tokens, cached_tokens, left_out) = (count(prompt.len()), count(kept), count(left_out));
+        self.outbox.send(ToHost::Started { id, prompt_tokens, cached_tokens, left_out });
 
         self.admitted += 1;
         let room = (context_length as usize).saturating_sub(prompt.len());
@@ -78,6 +79,7 @@ impl Engine {
             prompt,
         };
         self.slots[slot].last_used = self.admitted;
+        self.slots[slot].label = label;
         self.slots[slot].work = Work::Prefilling(Box::new(job));
     }
 

@@ -9,12 +9,16 @@ use super::{Engine, Queued};
 use crate::kv::shelf::{Found, Id, common, place};
 use crate::kv::{Basis, Candidate, KvStore, fingerprint};
 use crate::load::Loaded;
+use crate::slot::Slot;
 use crate::wire::{Inbox, Incoming};
 
 /// A disk that takes longer keeps no prompt waiting.
 const DISK_PATIENCE: Duration = Duration::from_secs(3);
 /// While the last state is being written at the end; the whole end has its own limit.
 const LAST_NEWS: Duration = Duration::from_secs(1);
+
+/// Requests of forgotten conversations may be in the queue; no more of those are remembered.
+const MOST_FORGOTTEN: usize = 1024;
 
 /// A state on its way from disk, and since when.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +82,8 @@ impl Engine {
         };
         let cut_from = if self.memory_is_partial { context.saved_cut_from(tokens.len()) } else { tokens.len() };
         tracing::debug!(tokens = tokens.len(), bytes, took = ?began.elapsed(), "put a sequence aside");
-        store.insert(tokens.to_vec(), state, cut_from, began.elapsed());
+        let label = self.slots[slot].label;
+        store.insert(tokens.to_vec(), state, cut_from, began.elapsed(), label);
     }
 
     /// Brings a state back into a free slot, if that spares the prompt noticeably more than the `in_slot` tokens that slots have of it.
@@ -112,6 +117,30 @@ impl Engine {
         true
     }
 
+    /// Gives up what is kept of these conversations; what of them is in work leaves nothing.
+    pub(super) fn forget(&mut self, labels: &[u64]) {
+        for &label in labels {
+            if let Some(store) = &mut self.store {
+                store.forget(label);
+            }
+            self.forgotten.push_back(label);
+        }
+        let too_many = self.forgotten.len().saturating_sub(MOST_FORGOTTEN);
+        self.forgotten.drain(..too_many);
+        self.forget_cleared();
+    }
+
+    /// What an ended answer leaves behind of a conversation that was forgotten meanwhile.
+    pub(super) fn forget_cleared(&mut self) {
+        for slot in 0..self.slots.len() {
+            let Slot { label, cached, .. } = &self.slots[slot];
+            let is_forgotten = !cached.is_empty() && label.is_some_and(|label| self.forgotten.contains(&label));
+            if is_forgotten && self.slots[slot].is_idle() {
+                self.cut(slot, 0);
+            }
+        }
+    }
+
     /// Saves to disk what slots hold and what was put aside, the newest first. What is running is dropped.
     pub(super) fn save_all(&mut self) {
         let began = Instant::now();
@@ -120,6 +149,7 @@ impl Engine {
             slot.take_job();
         }
         self.forget_inexact();
+        self.forget_cleared();
         let mut slots: Vec<usize> = (0..self.slots.len()).collect();
         slots.sort_by_key(|slot| Reverse(self.slots[*slot].last_used));
         for slot in slots {
@@ -153,7 +183,7 @@ impl Engine {
             && let Some(state) = context.save(slot)
         {
             let cut_from = if self.memory_is_partial { context.saved_cut_from(tokens.len()) } else { tokens.len() };
-            store.save_slot(tokens, state, cut_from);
+            store.save_slot(tokens, state, cut_from, self.slots[slot].label);
         }
     }
 }

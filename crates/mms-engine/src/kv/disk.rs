@@ -40,6 +40,7 @@ pub(super) struct Save {
     pub(super) id: Id,
     pub(super) tokens: Vec<i32>,
     pub(super) cut_from: usize,
+    pub(super) label: Option<u64>,
     pub(super) payload: Arc<Vec<u8>>,
 }
 
@@ -86,8 +87,8 @@ fn write_all(folder: &Folder, saves: &Receiver<Save>, engine: &Sender<Incoming>)
     let tell = |news| engine.send(Incoming::Store(Notice(news))).is_ok();
     loop {
         let goes_on = match saves.recv_timeout(SWEEP_EVERY) {
-            Ok(Save { id, tokens, cut_from, payload }) => {
-                let result = folder.write(&tokens, cut_from, &payload);
+            Ok(Save { id, tokens, cut_from, label, payload }) => {
+                let result = folder.write(&tokens, cut_from, &payload, label);
                 drop(payload);
                 tell(News::Written { id, result })
             }

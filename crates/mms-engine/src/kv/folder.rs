@@ -1,4 +1,5 @@
-//! The folder of saved states, which workers of all models share. Names are `FINGERPRINT-TOKENS.kv`, two hashes; a file that is being
+//! The folder of saved states, which workers of all models share. Names are `FINGERPRINT-TOKENS.kv`, two hashes, or
+//! `FINGERPRINT-TOKENS.LABEL.kv` for a conversation's, so that these can be found without being read; a file that is being
 //! written has `.new` behind that and is locked by its writer, so that what a killed writer left behind is known as such. Files come
 //! into being whole, by renaming. Bounds are kept under the lock of a file of its own, which is held for a look at the folder only.
 //!
@@ -97,13 +98,20 @@ impl Folder {
 
     /// Saves a state; what was used longest ago goes when there are too many or they take too much. Nothing stays of what could not be
     /// written as a whole.
-    pub(super) fn write(&self, tokens: &[i32], cut_from: usize, payload: &[u8]) -> io::Result<Name> {
+    pub(super) fn write(
+        &self,
+        tokens: &[i32],
+        cut_from: usize,
+        payload: &[u8],
+        label: Option<u64>,
+    ) -> io::Result<Name> {
         let head = head(&self.fingerprint, tokens, cut_from, payload)?;
         let bytes = (head.len() + payload.len()) as u64;
         if bytes > self.most_bytes {
             return Err(io::Error::other(format!("{bytes} bytes are more than all states together may take")));
         }
-        let name = format!("{}{:016x}.{STATE}", self.prefix, xxh3_64(&head[..head.len() - 8]));
+        let ending = label.map_or_else(|| format!(".{STATE}"), KvStoreSpec::file_ending);
+        let name = format!("{}{:016x}{ending}", self.prefix, xxh3_64(&head[..head.len() - 8]));
         let beside = self.path.join(format!("{name}.{}.{UNFINISHED}", std::process::id()));
         let written = self.reserve(&beside, bytes).and_then(|mut file| {
             file.write_all(&head)?;
@@ -236,7 +244,6 @@ enum Kind {
 }
 
 fn kind(name: &str) -> Kind {
-    let is_hash = |part: &str| part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     let Some((first, rest)) = name.split_once('-') else { return Kind::Foreign };
     let Some((second, rest)) = rest.split_once('.') else { return Kind::Foreign };
     if !is_hash(first) || !is_hash(second) {
@@ -244,9 +251,26 @@ fn kind(name: &str) -> Kind {
     }
     match rest.split('.').collect::<Vec<_>>()[..] {
         [STATE] => Kind::State,
-        [STATE, pid, UNFINISHED] if pid.bytes().all(|byte| byte.is_ascii_digit()) => Kind::Unfinished,
+        [label, STATE] if is_hash(label) => Kind::State,
+        [STATE, pid, UNFINISHED] if is_pid(pid) => Kind::Unfinished,
+        [label, STATE, pid, UNFINISHED] if is_hash(label) && is_pid(pid) => Kind::Unfinished,
         _ => Kind::Foreign,
     }
+}
+
+fn is_hash(part: &str) -> bool {
+    part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_pid(part: &str) -> bool {
+    part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The conversation whose state has this name.
+pub(super) fn label(name: &str) -> Option<u64> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let [_, label, STATE] = parts[..] else { return None };
+    u64::from_str_radix(label, 16).ok()
 }
 
 /// Its writer holds a lock on it as long as it lives.

@@ -12,7 +12,7 @@ use mms_protocol::worker::KvStoreSpec;
 use super::KvStore;
 use super::disk::{Disk, News, Notice, Save};
 use super::file::Unusable;
-use super::folder::{Folder, Name, Stored};
+use super::folder::{self, Folder, Name, Stored};
 use super::shelf::{Found, Id};
 use crate::wire::Incoming;
 
@@ -76,6 +76,9 @@ impl KvStore {
             return saved.disk.folder.remove(&name);
         }
         let id = self.shelf.insert(tokens, head.payload_bytes, head.cut_from, self.began.elapsed());
+        if let Some(state) = self.shelf.get_mut(id) {
+            state.label = folder::label(&name);
+        }
         self.on_disk(id, name);
     }
 
@@ -114,7 +117,7 @@ impl KvStore {
         let Some(payload) = self.payloads.get(&id).map(Arc::clone) else { return };
         let Some(state) = self.shelf.get_mut(id) else { return };
         let tokens = state.tokens.iter().map(|token| token.0).collect();
-        if saved.disk.save(Save { id, tokens, cut_from: state.cut_from, payload }) {
+        if saved.disk.save(Save { id, tokens, cut_from: state.cut_from, label: state.label, payload }) {
             state.in_use = true;
             saved.writing = Some(id);
         }
@@ -240,8 +243,11 @@ impl KvStore {
     }
 
     /// Saves the state of a slot's sequence.
-    pub(crate) fn save_slot(&mut self, tokens: &[LlamaToken], state: Vec<u8>, cut_from: usize) {
+    pub(crate) fn save_slot(&mut self, tokens: &[LlamaToken], state: Vec<u8>, cut_from: usize, label: Option<u64>) {
         let id = self.shelf.insert(tokens.to_vec(), state.len(), cut_from, self.began.elapsed());
+        if let Some(state) = self.shelf.get_mut(id) {
+            state.label = label;
+        }
         self.payloads.insert(id, Arc::new(state));
         self.save_now(id);
         self.payloads.remove(&id);
@@ -268,7 +274,7 @@ impl KvStore {
             return;
         }
         let tokens: Vec<i32> = state.tokens.iter().map(|token| token.0).collect();
-        match saved.disk.folder.write(&tokens, state.cut_from, payload) {
+        match saved.disk.folder.write(&tokens, state.cut_from, payload, state.label) {
             Ok(name) => self.on_disk(id, name),
             Err(error) => self.trouble(&error),
         }

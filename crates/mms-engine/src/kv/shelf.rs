@@ -23,6 +23,8 @@ pub(crate) struct State<T> {
     pub(crate) bytes: usize,
     /// It can be cut to this many tokens and any larger number; never more than there are.
     pub(crate) cut_from: usize,
+    /// The conversation whose it is.
+    pub(crate) label: Option<u64>,
     pub(crate) in_ram: bool,
     pub(crate) on_disk: bool,
     /// Somebody else is using its bytes: they stay in memory, and it is not written twice.
@@ -110,7 +112,8 @@ impl<T: PartialEq> Shelf<T> {
         self.next += 1;
         let (in_ram, on_disk, in_use) = (false, false, false);
         let (used, since) = (0, now);
-        self.states.push(State { id, tokens, bytes, cut_from, in_ram, on_disk, in_use, used, since });
+        let label = None;
+        self.states.push(State { id, tokens, bytes, cut_from, label, in_ram, on_disk, in_use, used, since });
         self.touch(id, now);
         id
     }
@@ -126,6 +129,11 @@ impl<T: PartialEq> Shelf<T> {
                 && whole.cut_from <= state.tokens.len()
         };
         self.states.iter().filter(is_part).map(|state| state.id).collect()
+    }
+
+    /// States of this conversation.
+    pub(crate) fn of(&self, label: u64) -> Vec<Id> {
+        self.states.iter().filter(|state| state.label == Some(label)).map(|state| state.id).collect()
     }
 
     pub(crate) fn remove(&mut self, id: Id) -> Option<State<T>> {

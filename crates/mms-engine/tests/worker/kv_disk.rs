@@ -12,7 +12,7 @@ use crate::gguf::{recurrent_model, windowed_model};
 use crate::kv::{beat, is_warm, long, one_slot, without};
 use crate::support::{Answer, Host, ask, demo, ramble};
 
-fn spec(folder: &Path) -> KvStoreSpec {
+pub(crate) fn spec(folder: &Path) -> KvStoreSpec {
     KvStoreSpec {
         folder: folder.to_str().expect("UTF-8").to_owned(),
         max_mb: 64,
@@ -23,24 +23,24 @@ fn spec(folder: &Path) -> KvStoreSpec {
     }
 }
 
-fn host(settings: EngineSettings, kv_store: KvStoreSpec) -> Host {
+pub(crate) fn host(settings: EngineSettings, kv_store: KvStoreSpec) -> Host {
     let mut host = Host::spawn();
     host.shake_hands();
     host.load(LoadSpec { settings, kv_store: Some(kv_store), ..demo() }).expect("loads");
     host
 }
 
-fn end(mut host: Host) {
+pub(crate) fn end(mut host: Host) {
     host.send(&ToWorker::Shutdown);
     assert_eq!(host.exit().code(), Some(0));
 }
 
 /// Nothing of its text was there; the first token is that of every prompt.
-fn is_cold(answer: &Answer) -> bool {
+pub(crate) fn is_cold(answer: &Answer) -> bool {
     answer.cached_tokens <= 1
 }
 
-fn states(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn states(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
     paths.filter(|path| path.file_name().is_some_and(|name| name != "lock")).collect()
 }

@@ -32,6 +32,7 @@ pub(crate) struct Answer {
     pub(crate) calls: Vec<ToolCall>,
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_tokens: u32,
+    pub(crate) left_out: u32,
     pub(crate) end: End,
 }
 
@@ -43,6 +44,7 @@ struct Partial {
     calls: Vec<ToolCall>,
     prompt_tokens: u32,
     cached_tokens: u32,
+    left_out: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -164,9 +166,9 @@ impl Host {
         let index = |id: u64| usize::try_from(id).expect("our id");
         while ends.iter().any(Option::is_none) {
             match self.next() {
-                ToHost::Started { id, prompt_tokens, cached_tokens } => {
+                ToHost::Started { id, prompt_tokens, cached_tokens, left_out } => {
                     assert_eq!(partial[index(id)], Partial::default(), "started twice");
-                    partial[index(id)] = Partial { prompt_tokens, cached_tokens, ..Partial::default() };
+                    partial[index(id)] = Partial { prompt_tokens, cached_tokens, left_out, ..Partial::default() };
                 }
                 ToHost::Text { id, text, tokens, logprobs } => {
                     assert!((!text.is_empty() || !logprobs.is_empty()) && tokens > 0);
@@ -191,13 +193,14 @@ impl Host {
         }
         let with_end = partial.into_iter().zip(ends);
         with_end
-            .map(|(Partial { pieces, logprobs, calls, prompt_tokens, cached_tokens }, end)| Answer {
+            .map(|(Partial { pieces, logprobs, calls, prompt_tokens, cached_tokens, left_out }, end)| Answer {
                 text: pieces.concat(),
                 pieces,
                 logprobs,
                 calls,
                 prompt_tokens,
                 cached_tokens,
+                left_out,
                 end: end.expect("all have ended"),
             })
             .collect()

@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::conversations::{ConversationFigures, Conversations, Gone};
 use crate::feed::{Feed, FeedFigures};
 use crate::gateway::BusFigures;
 
@@ -30,6 +31,7 @@ const STATES: [ModelState; 7] = [
 pub(crate) struct Snapshot {
     pub(crate) manager: Manager,
     pub(crate) store: Option<Store>,
+    pub(crate) conversations: Conversations,
     pub(crate) feed: Feed,
     pub(crate) bus: BusFigures,
 }
@@ -49,6 +51,7 @@ impl Collector for Snapshot {
         writer.traffic(&self.manager.traffic())?;
         let over_budget = self.manager.counters().over_budget.get();
         writer.counter("memory_over_budget", "Times that models had grown over the budget", over_budget)?;
+        writer.conversations(self.conversations.figures())?;
         writer.events(self.feed.figures(), &(self.bus)())?;
         match &self.store {
             Some(store) => writer.store(&store.status()),
@@ -181,6 +184,15 @@ impl Writer<'_> {
         };
         self.family("bus_messages_waiting", "Messages that wait for the stream", of(|f| f.waiting))?;
         self.family("bus_waiting_bytes", "Bytes of those", of(|f| f.waiting_bytes))
+    }
+
+    fn conversations(&mut self, figures: ConversationFigures) -> fmt::Result {
+        self.gauge("conversations", "Conversations that are kept", figures.conversations as f64)?;
+        self.gauge("conversations_bytes", "Memory that they take", figures.bytes as f64)?;
+        let Gone { age, room, cleared } = figures.gone;
+        let gone = [("age", age), ("room", room), ("cleared", cleared)];
+        let gone = gone.map(|(reason, count)| ([("reason", reason)], count));
+        self.counters("conversations_gone", "Conversations that are not kept any more, by reason", gone)
     }
 
     fn store(&mut self, status: &StoreStatus) -> fmt::Result {

@@ -159,6 +159,8 @@ pub enum Said {
         prompt_tokens: u32,
         /// Of them, found in the KV cache.
         cached_tokens: u32,
+        /// Messages of the history that were left out.
+        left_out: u32,
     },
     /// More of the answer.
     Text {
@@ -240,6 +242,8 @@ pub enum Effect {
         prompt_tokens: u32,
         /// Of them, found in the KV cache.
         cached_tokens: u32,
+        /// Messages of the history that were left out.
+        left_out: u32,
     },
     /// Not an end: more of the answer.
     Text {

@@ -97,10 +97,10 @@ impl Lifecycle {
         let Some(running) = model.active_mut().and_then(|active| active.get_mut(&request)) else { return };
         let live = running.cancelled.is_none();
         match said {
-            Said::Started { prompt_tokens, cached_tokens } => {
+            Said::Started { prompt_tokens, cached_tokens, left_out } => {
                 if let Some(known) = self.requests.get_mut(&request).filter(|known| live && !known.started) {
                     known.started = true;
-                    self.effects.push(Effect::Started { request, prompt_tokens, cached_tokens });
+                    self.effects.push(Effect::Started { request, prompt_tokens, cached_tokens, left_out });
                 }
             }
             Said::Text { text, logprobs } => {

@@ -122,10 +122,10 @@ impl Clients {
         }
     }
 
-    pub(super) fn started(&mut self, request: RequestId, prompt_tokens: u32, cached_tokens: u32) {
+    pub(super) fn started(&mut self, request: RequestId, prompt_tokens: u32, cached_tokens: u32, left_out: u32) {
         if let Some(client) = self.generating(request) {
             let model_id = client.model.clone();
-            _ = client.events.send(GenerateEvent::Started { model_id, prompt_tokens, cached_tokens });
+            _ = client.events.send(GenerateEvent::Started { model_id, prompt_tokens, cached_tokens, left_out });
         }
     }
 
@@ -158,6 +158,7 @@ impl Clients {
             first_token_ms: client.first_text.map(|at| ms_between(client.arrived, at)),
             total_ms: ms_between(client.arrived, Instant::now()),
             conversation_id: client.conversation_id,
+            conversation: None,
             tool_calls: client.tool_calls,
             logprobs: client.logprobs,
         });

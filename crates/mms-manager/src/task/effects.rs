@@ -37,8 +37,8 @@ impl Task {
                     }
                 }
             }
-            Effect::Started { request, prompt_tokens, cached_tokens } => {
-                self.clients.started(request, prompt_tokens, cached_tokens);
+            Effect::Started { request, prompt_tokens, cached_tokens, left_out } => {
+                self.clients.started(request, prompt_tokens, cached_tokens, left_out);
             }
             Effect::Text { request, text, logprobs } => self.clients.text(request, text, logprobs),
             Effect::ToolCall(request, call) => self.clients.tool_call(request, call),

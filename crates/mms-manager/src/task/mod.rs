@@ -4,6 +4,7 @@
 
 mod clients;
 mod effects;
+mod forget;
 mod needs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -52,6 +53,8 @@ pub(crate) enum Message {
         reply: oneshot::Sender<Result<Reply, Refusal>>,
     },
     Cancel(RequestId),
+    /// Give up the KV states of conversations.
+    Forget(Vec<u64>),
     Drain {
         deadline: Duration,
         reply: oneshot::Sender<DrainReport>,
@@ -118,6 +121,8 @@ pub(crate) struct Task {
     reports: mpsc::UnboundedSender<(WorkerId, Report)>,
     clients: Clients,
     cpu_only: BTreeSet<String>,
+    /// Conversations that were forgotten lately, by their labels.
+    forgotten: Vec<u64>,
     drain: Option<Drain>,
     publisher: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
@@ -173,6 +178,7 @@ impl Task {
             reports,
             clients: Clients::default(),
             cpu_only: BTreeSet::new(),
+            forgotten: Vec::new(),
             drain: None,
             publisher,
             clock: parts.clock,
@@ -268,6 +274,7 @@ impl Task {
                 self.clients.forget(request);
                 self.decide(Input::Cancel(request));
             }
+            Message::Forget(labels) => self.forget_conversations(labels),
             Message::Drain { deadline, reply } => self.on_drain(deadline, reply),
             // Whoever asked may have gone.
             Message::Pulse(reply) => _ = reply.send(()),
@@ -319,6 +326,7 @@ impl Task {
                         drain.report.workers_ended += 1;
                     }
                 }
+                self.remove_forgotten();
                 self.look_at_memory();
                 self.decide(Input::Worker(worker, WorkerInput::Gone(reason)));
             }

@@ -322,8 +322,8 @@ impl Attendant {
                 WorkerInput::Loaded { slots, measured }
             }
             ToHost::LoadFailed { reason } => WorkerInput::LoadFailed(reason),
-            ToHost::Started { id, prompt_tokens, cached_tokens } => {
-                WorkerInput::Says(id, Said::Started { prompt_tokens, cached_tokens })
+            ToHost::Started { id, prompt_tokens, cached_tokens, left_out } => {
+                WorkerInput::Says(id, Said::Started { prompt_tokens, cached_tokens, left_out })
             }
             ToHost::Text { id, text, logprobs, .. } => WorkerInput::Says(id, Said::Text { text, logprobs }),
             ToHost::ToolCall { id, call, .. } => WorkerInput::Says(id, Said::ToolCall(call)),

@@ -24,6 +24,8 @@ pub(super) async fn run(command: &GenerateCommand) -> Result<(), Failure> {
     let mut request = sampling(&command.sampling);
     request.extend(constraint(&command.constraint)?);
     request.extend(command.keep_alive.as_deref().map(|time| ("keep_alive".to_owned(), time.into())));
+    let conversation = command.conversation.as_deref();
+    request.extend(conversation.map(|id| ("conversation_id".to_owned(), id.into())));
     let server = Server::of(&command.target)?;
     if command.stream {
         request.insert("model".to_owned(), model_of(&command.sampling));

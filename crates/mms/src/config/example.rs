@@ -15,7 +15,7 @@ const HEAD: &str = "\
 # beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
 ";
 
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("server", "Addresses, names and times of the server itself."),
     ("models", "Where models are found and how long they stay in memory."),
     ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
@@ -23,6 +23,10 @@ const SECTIONS: [(&str, &str); 13] = [
     ("memory", "How much memory models may take."),
     ("limits", "Bounds that keep a bad day small."),
     ("routing", "Which model answers a request that names a preference instead: preference = \"model id\"."),
+    (
+        "conversations",
+        "What is kept of what was said under a conversation_id. KV states are apart from it, see kv_store.",
+    ),
     ("kv_store", "Where KV states of conversations are kept while their model is not loaded."),
     ("store", "Where evaluations and metrics are kept."),
     ("redis", "Presence of this server in Redis. Without an address: none."),

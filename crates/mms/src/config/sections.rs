@@ -70,6 +70,19 @@ pub(crate) struct KvStoreConfig {
     pub max_age: Duration,
 }
 
+/// Which conversations are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ConversationsConfig {
+    /// How many; 0: none.
+    pub max_conversations: u32,
+    /// Unused for longer, they go.
+    pub max_age: Duration,
+    /// Memory of all together, MiB.
+    pub max_mb: u32,
+    /// Whether they outlive the server.
+    pub keep_on_disk: bool,
+}
+
 /// The evaluation store.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoreConfig {
@@ -369,6 +382,34 @@ impl KvStoreConfig {
 
 pub(super) fn read_routing(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
     reader.section("routing").free_texts("the id of a model, a string")
+}
+
+impl ConversationsConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let mut section = reader.section("conversations");
+        Self {
+            max_conversations: section
+                .key(
+                    "max_conversations",
+                    "Conversations that are kept, the one used longest ago goes first; 0: none, conversation_id only comes back.",
+                )
+                .read(Integer(0..=1_000_000u32), 50),
+            max_age: seconds(
+                section
+                    .key("max_age_s", "A conversation that was not used for so long is forgotten, seconds.")
+                    .read(Integer(1..=365 * DAY_S), 3600),
+            ),
+            max_mb: section
+                .key("max_mb", "Memory that all conversations together may take, MiB.")
+                .read(Integer(1..=1_048_576u32), 512),
+            keep_on_disk: section
+                .key(
+                    "keep_on_disk",
+                    "Whether conversations go on after a restart of the server: conversations.db in server.data_dir.",
+                )
+                .read(Switch, true),
+        }
+    }
 }
 
 impl StoreConfig {

@@ -6,6 +6,7 @@ mod asking;
 mod bad_input;
 mod bench;
 mod clients;
+mod conversations;
 mod embeddings;
 mod evaluations;
 mod files;

@@ -27,7 +27,7 @@ fn open(path: &Path, model: &str) -> Folder {
 
 /// A state of one token.
 fn write(folder: &Folder, token: i32, bytes: usize) -> Name {
-    folder.write(&[token], 0, &vec![7; bytes]).expect("written")
+    folder.write(&[token], 0, &vec![7; bytes], None).expect("written")
 }
 
 fn tokens(folder: &Folder) -> Vec<i32> {
@@ -82,7 +82,7 @@ fn bounds_hold_over_all_models_and_the_oldest_use_goes_first() {
     set_age(root.path(), &names[0], 3601);
     assert_eq!(tokens(&one), [5]);
     // Larger than all together may be.
-    assert!(one.write(&[6], 0, &vec![0; 1 << 20]).is_err());
+    assert!(one.write(&[6], 0, &vec![0; 1 << 20], None).is_err());
     assert_eq!((tokens(&one), tokens(&other)), (vec![5], vec![4]));
 }
 
@@ -129,7 +129,7 @@ fn what_is_being_written_counts_and_what_a_killed_writer_left_goes() {
     let whole = write(&folder, 1, 1000);
     let beside = root.path().join(format!("{whole}.1234.new"));
     let running = folder.reserve(&beside, 900 << 10).expect("room");
-    assert!(folder.write(&[2], 0, &vec![0; 300 << 10]).is_err(), "the other one has taken the room");
+    assert!(folder.write(&[2], 0, &vec![0; 300 << 10], None).is_err(), "the other one has taken the room");
     assert!(beside.exists());
     drop(running);
     let name = write(&folder, 3, 300 << 10);
@@ -145,5 +145,5 @@ fn a_folder_that_cannot_be_is_an_error() {
     assert!(Folder::open(&spec(&taken.join("below")), String::new()).is_err());
     let folder = open(&root.path().join("kv"), "a model");
     fs::remove_dir_all(root.path().join("kv")).expect("there");
-    assert!(folder.write(&[1], 0, b"").is_err());
+    assert!(folder.write(&[1], 0, b"", None).is_err());
 }

@@ -1,5 +1,6 @@
 //! The shapes of an answer: whole, and in chunks.
 
+use mms_protocol::conversation::ConversationView;
 use mms_protocol::generate::{FinishReason, Logprob, Prompt, ToolCall};
 use mms_protocol::view::Generation;
 use serde_json::{Value, json};
@@ -199,6 +200,17 @@ impl Answer {
         })
     }
 
+    /// What became of the conversation, where there is one.
+    pub(super) fn add_conversation(&self, body: &mut Value, generation: &Generation) {
+        if let Some(id) = &generation.conversation_id {
+            body["conversation_id"] = json!(id);
+            if let Some(ConversationView { turns, turns_left_out }) = generation.conversation {
+                body["conversation_turns"] = turns.into();
+                body["turns_left_out"] = turns_left_out.into();
+            }
+        }
+    }
+
     /// The tokens of each prompt count once, whatever came of it how often. Times are told where there is one answer.
     fn add_figures(&self, body: &mut Value, generations: &[Box<Generation>]) {
         let prompts = || generations.iter().step_by(self.n).map(|generation| generation.usage);
@@ -213,6 +225,7 @@ impl Answer {
         });
         if let [only] = generations {
             body["timings"] = timings(only);
+            self.add_conversation(body, only);
         }
     }
 }

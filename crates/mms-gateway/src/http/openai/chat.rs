@@ -1,19 +1,21 @@
 //! `POST /v1/chat/completions`. Without a limit of its own an answer may go on to the end of the context.
 
-use mms_protocol::Refusal;
 use mms_protocol::args::Args;
 use mms_protocol::call::TOOLS_AND_CONSTRAINT;
+use mms_protocol::conversation::read_conversation_id;
 use mms_protocol::generate::Prompt;
 use mms_protocol::messages::{is_empty, read_messages};
 use mms_protocol::params::MAX_LOGPROBS;
 use mms_protocol::tools::read_tools;
+use mms_protocol::{GenerateArgs, Refusal};
 use serde_json::{Map, Value, json};
 
 use super::format;
 use super::params::{self, Asked, NotOffered, Own, not_offered};
 
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "messages",
+    "conversation_id",
     "max_completion_tokens",
     "response_format",
     "tools",
@@ -55,7 +57,25 @@ pub(super) fn read(object: &Map<String, Value>) -> Result<Asked, Refusal> {
         logprobs: logprobs(&args)?,
     };
     let constraint_name = by_format.then_some("response_format");
-    Ok(Asked { constraint_name, ..params::common(&args, own)? })
+    let asked = params::common(&args, own)?;
+    Ok(Asked { constraint_name, choices: in_conversation(&args, asked.choices)?, ..asked })
+}
+
+/// A conversation goes on with one answer.
+fn in_conversation(args: &Args<'_>, mut choices: Vec<GenerateArgs>) -> Result<Vec<GenerateArgs>, Refusal> {
+    let id = read_conversation_id(args)?;
+    match (&id, &mut choices[..]) {
+        (_, [only]) => only.conversation_id = id,
+        (None, _) => {}
+        (Some(_), several) => {
+            let text = format!(
+                "n must be 1 with a conversation_id, got {}: a conversation goes on with one answer",
+                several.len()
+            );
+            return Err(Refusal::argument("n", text));
+        }
+    }
+    Ok(choices)
 }
 
 fn token_limit(args: &Args<'_>) -> Result<Option<u32>, Refusal> {
@@ -161,6 +181,9 @@ mod tests {
             (content(json!([{"type": "image_url", "image_url": {}}])), "messages[0].content[0]"),
             (json!({"n": 0}), "n"),
             (json!({"n": 129}), "n"),
+            (json!({"n": 2, "conversation_id": "c"}), "n"),
+            (json!({"conversation_id": 5}), "conversation_id"),
+            (json!({"conversation_id": "a\nb"}), "conversation_id"),
             (json!({"max_tokens": -1}), "max_tokens"),
             (json!({"max_tokens": 5, "max_completion_tokens": 6}), "max_tokens"),
             (json!({"temperature": "hot"}), "temperature"),

@@ -124,17 +124,24 @@ impl Writer {
     }
 
     fn piece(&mut self, lines: &mut String, index: usize, piece: Piece<'_>) {
-        for mut chunk in self.answer.chunks(index, &self.model, piece) {
-            if self.include_usage {
-                chunk["usage"] = Value::Null;
-            }
-            line(lines, &chunk.to_string());
+        self.chunks(index, piece).iter().for_each(|chunk| line(lines, &chunk.to_string()));
+    }
+
+    fn chunks(&mut self, index: usize, piece: Piece<'_>) -> Vec<Value> {
+        let mut chunks = self.answer.chunks(index, &self.model, piece);
+        if self.include_usage {
+            chunks.iter_mut().for_each(|chunk| chunk["usage"] = Value::Null);
         }
+        chunks
     }
 
     fn finish(&mut self, lines: &mut String, index: usize, generation: Box<Generation>) {
         self.model.clone_from(&generation.model_id);
-        self.piece(lines, index, Piece::End(generation.finish_reason));
+        let mut chunks = self.chunks(index, Piece::End(generation.finish_reason));
+        if let Some(last) = chunks.last_mut() {
+            self.answer.add_conversation(last, &generation);
+        }
+        chunks.iter().for_each(|chunk| line(lines, &chunk.to_string()));
         self.ended.push((index, generation));
         if self.ended.len() == self.answer.choices() {
             self.ended.sort_by_key(|(index, _)| *index);
@@ -183,7 +190,7 @@ mod tests {
     }
 
     fn started() -> GenerateEvent {
-        GenerateEvent::Started { model_id: "m".to_owned(), prompt_tokens: 3, cached_tokens: 1 }
+        GenerateEvent::Started { model_id: "m".to_owned(), prompt_tokens: 3, cached_tokens: 1, left_out: 0 }
     }
 
     fn text(text: &str) -> GenerateEvent {
@@ -200,6 +207,7 @@ mod tests {
             first_token_ms: Some(1.0),
             total_ms: 2.0,
             conversation_id: None,
+            conversation: None,
             tool_calls: Vec::new(),
             logprobs: Vec::new(),
         }))
