@@ -29,6 +29,8 @@ use crate::gateway::now;
 const MOST_WAITING: usize = 64;
 /// When a request may be sent again for which there was no place.
 const NO_PLACE_RETRY_MS: u64 = 1000;
+/// A file that takes longer to be read keeps no request waiting; its conversations begin anew.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks for conversations that are too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -154,6 +156,10 @@ impl Conversations {
         self.forget(&state.book.expire(now()));
         let cleared = state.book.clear(&id);
         self.forget(cleared.as_slice());
+        if let Some(file) = &self.inner.file {
+            // It may be there and not read yet.
+            file.remove(&id);
+        }
         if let Some(lane) = state.lanes.get(&id) {
             lane.cleared.fetch_add(1, Ordering::Relaxed);
             // The first turn of a conversation that is not kept yet.
@@ -222,9 +228,9 @@ impl Conversations {
 
     async fn is_read(&self, limit: Duration) -> Result<(), Refusal> {
         let mut is_read = self.inner.is_read.clone();
-        let read = tokio::time::timeout(limit, is_read.wait_for(|is_read| *is_read)).await;
-        // Whoever reads the file has ended with the server.
-        read.map_err(|_| time_is_up(limit)).map(drop)
+        let read = tokio::time::timeout(limit.min(READ_PATIENCE), is_read.wait_for(|is_read| *is_read)).await;
+        // Whoever reads the file may have ended with the server.
+        if read.is_err() && limit < READ_PATIENCE { Err(time_is_up(limit)) } else { Ok(()) }
     }
 
     /// Removes what has gone from the file, too, and its KV states.

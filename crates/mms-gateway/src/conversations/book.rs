@@ -226,3 +226,6 @@ fn cut(conversation: &mut Conversation, most: usize) {
 fn count(messages: u64) -> u32 {
     u32::try_from(messages).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,9 +41,10 @@ impl File {
         self.identity != schema::identity(&self.path)
     }
 
-    /// All conversations. One that cannot be read is told and left out.
+    /// All conversations. One that cannot be read is told and removed.
     pub(super) fn read(&mut self) -> Result<Vec<Conversation>, StoreError> {
-        let read = || -> rusqlite::Result<Vec<Conversation>> {
+        let mut broken = Wanted::new();
+        let mut read = || -> rusqlite::Result<Vec<Conversation>> {
             let mut all = self.connection.prepare(
                 "SELECT id, label, system, begins, first_turn, first_message, used FROM conversations ORDER BY used",
             )?;
@@ -57,7 +58,7 @@ impl File {
                 let mut next = conversation.first_turn;
                 while let Some(row) = rows.next()? {
                     let number: i64 = row.get(0)?;
-                    match parsed::<Vec<ChatMessage>>(&row.get::<_, String>(1)?) {
+                    match parsed::<Vec<ChatMessage>>(row, 1) {
                         Some(messages) if number as u64 == next => {
                             conversation.turns.push_back(Arc::new(Turn::new(messages)));
                             next += 1;
@@ -68,12 +69,23 @@ impl File {
                 if is_whole {
                     found.push(conversation);
                 } else {
-                    tracing::warn!(path = %self.path.display(), "a conversation cannot be read and begins anew");
+                    broken.insert(conversation.id, None);
                 }
             }
             Ok(found)
         };
-        read().map_err(|error| StoreError::sqlite(&self.path, &error))
+        let found = read().map_err(|error| StoreError::sqlite(&self.path, &error))?;
+        if !broken.is_empty() {
+            tracing::warn!(path = %self.path.display(), conversations = broken.len(), "some conversations cannot be read and begin anew");
+        }
+        self.write(&broken)?;
+        Ok(found)
+    }
+
+    /// Removes everything.
+    pub(super) fn clear(&mut self) -> Result<(), StoreError> {
+        let text = "DELETE FROM turns; DELETE FROM conversations; PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.execute_batch(text).map_err(|error| StoreError::sqlite(&self.path, &error))
     }
 
     /// All or nothing.
@@ -130,8 +142,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
 
 /// A conversation without its turns, and whether the rest of it can be read.
 fn head(row: &Row<'_>) -> rusqlite::Result<(Conversation, bool)> {
-    let system = parsed(&row.get::<_, String>(2)?);
-    let begins = parsed(&row.get::<_, String>(3)?);
+    let (system, begins) = (parsed(row, 2), parsed(row, 3));
     let is_whole = system.is_some() && begins.is_some();
     let conversation = Conversation {
         id: row.get(0)?,
@@ -188,6 +199,6 @@ fn json(value: &(impl Serialize + ?Sized)) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-fn parsed<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
+fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Option<T> {
+    serde_json::from_str(&row.get::<_, String>(column).ok()?).ok()
 }

@@ -82,13 +82,20 @@ pub(super) struct Keeper {
     file: Option<File>,
     /// What is in the file, to be written again when it is replaced by another.
     kept: BTreeMap<String, Arc<Conversation>>,
+    /// The file was read once, so that all of it is known.
+    is_known: bool,
+    /// More was to be removed from a file that could not be read than is remembered, so nothing of it is taken.
+    is_void: bool,
     /// After a failure: when to try again, and how long to wait after that.
     again: Option<(Instant, Duration)>,
 }
 
+/// Conversations to be removed that are remembered while the file cannot be used.
+const MOST_REMOVALS: usize = 10_000;
+
 impl Keeper {
     pub(super) fn new(path: PathBuf, options: ConversationFileOptions, shared: Arc<Shared>) -> Self {
-        Self { path, options, shared, file: None, kept: BTreeMap::new(), again: None }
+        Self { path, options, shared, file: None, kept: BTreeMap::new(), is_known: false, is_void: false, again: None }
     }
 
     pub(super) fn run(mut self, mut opened: impl FnMut(Vec<Conversation>)) {
@@ -135,6 +142,7 @@ impl Keeper {
                 for (id, conversation) in wanted {
                     state.wanted.entry(id).or_insert(conversation);
                 }
+                self.is_void |= forget_removals(&mut state.wanted, self.is_known.then_some(&self.kept));
             }
         }
         result
@@ -159,11 +167,15 @@ impl Keeper {
     fn open(&mut self, wanted: &Wanted, opened: &mut impl FnMut(Vec<Conversation>)) -> Result<File, StoreError> {
         let mut file = File::open(&self.path, self.options.busy_timeout)?;
         let is_known = |id: &String| wanted.contains_key(id) || self.kept.contains_key(id);
+        if self.is_void {
+            file.clear()?;
+        }
         let found: Vec<Conversation> = file.read()?.into_iter().filter(|found| !is_known(&found.id)).collect();
         let missing = self.kept.iter().filter(|(id, _)| !wanted.contains_key(*id));
         let missing: Wanted = missing.map(|(id, kept)| (id.clone(), Some(Arc::clone(kept)))).collect();
         file.write(&missing)?;
         self.kept.extend(found.iter().map(|found| (found.id.clone(), Arc::new(found.clone()))));
+        (self.is_known, self.is_void) = (true, false);
         opened(found);
         Ok(file)
     }
@@ -185,4 +197,18 @@ impl Keeper {
             tracing::info!(path = %self.path.display(), "conversations are kept on disk again");
         }
     }
+}
+
+/// What is not in the file need not be removed from it; `kept` is what is there, `None` when that is not known. True: those that would
+/// have to be removed are too many to be remembered.
+fn forget_removals(wanted: &mut Wanted, kept: Option<&BTreeMap<String, Arc<Conversation>>>) -> bool {
+    if let Some(kept) = kept {
+        wanted.retain(|id, conversation| conversation.is_some() || kept.contains_key(id));
+        return false;
+    }
+    let are_too_many = wanted.values().filter(|conversation| conversation.is_none()).count() > MOST_REMOVALS;
+    if are_too_many {
+        wanted.retain(|_, conversation| conversation.is_some());
+    }
+    are_too_many
 }

@@ -118,6 +118,8 @@ async fn every_door_goes_on_with_the_same_conversation() {
     goes_on(&server, "c", &talk, 5).await;
     let printed = server.ok(&["generate", "--conversation", "c", "-t", "0", "-n", "8", "--json", "Hello again!"]);
     assert_eq!(serde_json::from_str::<Value>(&printed).unwrap()["conversation_turns"], 6);
+    assert!(!server.ok(&["generate", "--stream", "--conversation", "c", "-t", "0", "-n", "8", "And you?"]).is_empty());
+    assert_eq!(turn(&server, "c", "Hello!").await["conversation_turns"], 8);
     assert_eq!(server.ok(&["clear-conversation", "c"]), "Conversation c cleared\n");
     let reply = clear(&server, "c").await;
     let nothing = "No conversation c is kept, so there was nothing to clear";
@@ -128,6 +130,33 @@ async fn every_door_goes_on_with_the_same_conversation() {
     for line in ["mms_conversations 1", "mms_conversations_gone_total{reason=\"cleared\"} 1"] {
         assert!(metrics.contains(line), "{line}:\n{metrics}");
     }
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_tools_and_their_results_are_turns() {
+    let server = Server::start("");
+    let parameters = json!({"type": "object", "properties": {"at": {"enum": ["sky", "sea"]}}, "required": ["at"]});
+    let tools = json!([{"type": "function", "function": {"name": "look", "parameters": parameters}}]);
+    let mut first = request("c", "What colour is the sky?");
+    (first["tools"], first["tool_choice"], first["max_tokens"]) = (tools.clone(), json!("required"), json!(200));
+    first["parallel_tool_calls"] = json!(false);
+    let first = worked(&server, ask(&server.main, &first).await);
+    let call = &first["tool_calls"][0];
+    let result = json!({"role": "tool", "tool_call_id": call["id"], "content": "It is blue."});
+    let second = json!({"action": "generate", "messages": [result], "tools": tools, "conversation_id": "c", "max_tokens": 24,
+        "temperature": 0});
+    let second = worked(&server, ask(&server.main, &second).await);
+    assert_eq!(second["conversation_turns"], 2, "{second}");
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [{"id": call["id"], "type": "function",
+        "function": {"name": "look", "arguments": call["arguments"]}}]});
+    let messages = json!([{"role": "user", "content": "What colour is the sky?"}, called, result]);
+    let whole = json!({"action": "generate", "messages": messages, "tools": tools, "max_tokens": 24, "temperature": 0});
+    let whole = worked(&server, ask(&server.main, &whole).await);
+    assert_eq!(
+        (&second["text"], &second["usage"]["prompt_tokens"]),
+        (&whole["text"], &whole["usage"]["prompt_tokens"])
+    );
     server.stop();
 }
 
