@@ -43,9 +43,11 @@ SERVED = [
     (replies.Status, lambda client: client.get_status()),
     (replies.Models, lambda client: client.list_models()),
     (replies.ModelStatus, lambda client: client.get_model_status(MODEL)),
+    (replies.AllModels, lambda client: client.get_all_models()),
     (replies.LoadedModels, lambda client: client.get_loaded_models_status()),
     (replies.Memory, lambda client: client.get_memory_status()),
     (replies.Stats, lambda client: client.get_stats()),
+    (replies.Selected, lambda client: client.select_model("chat", 64)),
     (replies.Loaded, lambda client: client.load_model(MODEL, device="cpu")),
     (replies.ModelReady, lambda client: client.request_model(MODEL)),
     (replies.Unloaded, lambda client: client.unload_model(MODEL)),
@@ -57,7 +59,6 @@ SERVED = [
 
 # The rest of the contract: a server that has an operation answers as the contract says, one that has not says just that.
 CONTRACT = [
-    (replies.AllModels, lambda client: client.get_all_models()),
     (replies.Preloaded, lambda client: client.preload_models([MODEL])),
     (replies.Predicted, lambda client: client.predict_models()),
     (replies.Noted, lambda client: client.record_usage(MODEL)),

@@ -1,6 +1,7 @@
 //! What is asked of the evaluation store: metrics and evaluations, kept and given back. What is kept is answered after it is on the
 //! disk, or refused.
 
+use mms_manager::Manager;
 use mms_protocol::evaluation::{EvaluationOperation, EvaluationReply};
 use mms_protocol::{ErrorCode, Refusal, Reply};
 use mms_store::{Store, StoreError};
@@ -8,7 +9,11 @@ use mms_store::{Store, StoreError};
 /// When a query may be sent again for which there was no turn.
 const BUSY_RETRY_MS: u64 = 1000;
 
-pub(crate) async fn perform(store: Option<&Store>, operation: EvaluationOperation) -> Result<Reply, Refusal> {
+pub(crate) async fn perform(
+    store: Option<&Store>,
+    manager: &Manager,
+    operation: EvaluationOperation,
+) -> Result<Reply, Refusal> {
     let what = operation.name();
     let store = store.ok_or_else(|| {
         let text = format!("{what} was not done: this server has no evaluation store");
@@ -19,7 +24,12 @@ pub(crate) async fn perform(store: Option<&Store>, operation: EvaluationOperatio
             store.log_metric(metric).await.map(|metric_id| EvaluationReply::MetricLogged { metric_id })
         }
         EvaluationOperation::LogEvaluation(evaluation) => {
-            store.log_evaluation(evaluation).await.map(|id| EvaluationReply::EvaluationLogged { evaluation_id: id })
+            let (model, trust_score) = (evaluation.model_name.clone(), evaluation.trust_score);
+            let logged = store.log_evaluation(evaluation).await;
+            if logged.is_ok() {
+                manager.evidence().evaluated(&model, trust_score);
+            }
+            logged.map(|evaluation_id| EvaluationReply::EvaluationLogged { evaluation_id })
         }
         EvaluationOperation::GetMetrics(filter) => store.metrics(filter).await.map(EvaluationReply::Metrics),
         EvaluationOperation::GetScores(filter) => store.evaluations(filter).await.map(EvaluationReply::Scores),

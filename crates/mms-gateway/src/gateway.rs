@@ -20,6 +20,7 @@ use crate::conversations::Conversations;
 use crate::evaluations;
 use crate::feed::Feed;
 use crate::metrics::{InFlight, Metrics, Snapshot};
+use crate::services::Services;
 
 /// What became of the events for each stream, by its name.
 pub type BusFigures = Arc<dyn Fn() -> Vec<(&'static str, StreamFigures)> + Send + Sync>;
@@ -35,6 +36,8 @@ pub struct Gateway {
     pub conversations: Conversations,
     /// What is told to those who follow the events.
     pub feed: Feed,
+    /// Downstream services that `verify_services` asks.
+    pub services: Services,
     pub(crate) metrics: Arc<Metrics>,
     /// Epoch seconds of the start.
     pub(crate) started: u64,
@@ -59,7 +62,8 @@ impl Gateway {
         let snapshot =
             Snapshot { manager: manager.clone(), store: store.clone(), conversations: told, feed: feed_too, bus };
         let metrics = Arc::new(Metrics::new(snapshot));
-        Self { manager, store, conversations, feed, metrics, started: now() as u64 }
+        let services = Services::default();
+        Self { manager, store, conversations, feed, services, metrics, started: now() as u64 }
     }
 
     /// Does one operation that came through the door called `dialect`; dropping the future cancels the work.
@@ -72,7 +76,10 @@ impl Gateway {
         let name = operation.as_ref().map_or("none", Operation::name);
         let counted = self.metrics.begin(name, dialect, self.manager.clone());
         let result = match operation {
-            Ok(Operation::Evaluation(operation)) => caught(evaluations::perform(self.store.as_ref(), operation)).await,
+            Ok(Operation::Evaluation(operation)) => {
+                caught(evaluations::perform(self.store.as_ref(), &self.manager, operation)).await
+            }
+            Ok(Operation::VerifyServices) => caught(async { Ok(Reply::Services(self.services.verify().await)) }).await,
             Ok(Operation::ClearConversation { conversation_id }) => {
                 caught(self.conversations.clear(conversation_id)).await
             }

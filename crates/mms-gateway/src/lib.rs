@@ -19,6 +19,7 @@ mod limits;
 mod metrics;
 mod peer;
 mod serve;
+mod services;
 mod zmq;
 
 pub use conversations::{ConversationOptions, Conversations};
@@ -28,4 +29,5 @@ pub use health::serve_health;
 pub use http::router;
 pub use limits::WireLimits;
 pub use serve::serve_http;
+pub use services::{ServiceAddress, Services};
 pub use zmq::serve_main;

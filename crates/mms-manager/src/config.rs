@@ -1,12 +1,12 @@
 //! What the manager is told at its start. Read and checked at the edge (the `mms` program); nothing here is changed later.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mms_protocol::worker::EngineSettings;
 
 use crate::catalogue::CatalogueConfig;
+use crate::routing::Policy;
 
 /// Everything that [`crate::Manager::start`] needs.
 #[derive(Debug, Clone)]
@@ -27,8 +27,8 @@ pub struct ManagerConfig {
     pub plans: Option<PathBuf>,
     /// Idleness after which a model is unloaded, unless it has a setting of its own; `None`: never.
     pub idle_unload: Option<Duration>,
-    /// Preference → model id.
-    pub routing: BTreeMap<String, String>,
+    /// What preferences mean.
+    pub routing: Policy,
     /// Where KV states of conversations are kept on disk; `None`: nowhere.
     pub kv_store: Option<KvStoreConfig>,
     /// Bounds.

@@ -8,16 +8,19 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
-use mms_protocol::generate::{EmbedInput, EmbedSpec, Logprob, ToolCall};
+use mms_protocol::generate::{EmbedInput, EmbedSpec, GenerateSpec, Logprob, Prompt, ToolCall};
+use mms_protocol::select::{SelectArgs, Selection};
 use mms_protocol::view::{Embedding, Generation, HealthView, ModelView, StatsView, StatusView, Traffic};
 use mms_protocol::worker::RequestId;
-use mms_protocol::{EmbedArgs, ErrorCode, GenerateArgs, LoadArgs, Operation, Refusal, Reply};
+use mms_protocol::{EmbedArgs, ErrorCode, GenerateArgs, LoadArgs, ModelChoice, Operation, Refusal, Reply};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::DropGuard;
 
 use crate::counters::Counters;
 use crate::devices::Devices;
 use crate::health::HealthBoard;
+use crate::routing::Room;
+use crate::routing::evidence::Evidence;
 use crate::snapshot::{Clock, Snapshot};
 use crate::task::{EmbedOrder, GenerateOrder, Message};
 
@@ -39,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) evidence: Arc<Evidence>,
     pub(crate) last_request: Arc<AtomicU64>,
     pub(crate) devices: Devices,
     /// Lets the scanner look at once.
@@ -80,6 +84,8 @@ pub enum GenerateEvent {
 #[derive(Debug)]
 pub struct TokenStream {
     model_id: String,
+    /// Why this one, when the caller left that open.
+    reason: Option<String>,
     events: mpsc::UnboundedReceiver<GenerateEvent>,
     ended: bool,
     guard: CancelGuard,
@@ -99,7 +105,10 @@ impl Stream for TokenStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        let event = ready!(self.events.poll_recv(context)).unwrap_or_else(|| GenerateEvent::Failed(task_gone()));
+        let mut event = ready!(self.events.poll_recv(context)).unwrap_or_else(|| GenerateEvent::Failed(task_gone()));
+        if let GenerateEvent::Finished(generation) = &mut event {
+            generation.reason = self.reason.take();
+        }
         if matches!(event, GenerateEvent::Finished(_) | GenerateEvent::Failed(_)) {
             self.ended = true;
             self.guard.disarm();
@@ -163,6 +172,11 @@ impl Manager {
                 collect(self.generate(args).await?).await.map(Reply::Generated)
             }
             Operation::Embed(args) => self.embed(args).await.map(|embedding| Reply::Embedded(Box::new(embedding))),
+            Operation::GetAllModels => {
+                let snapshot = self.snapshot();
+                Ok(Reply::AllModels { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
+            }
+            Operation::SelectModel(args) => self.select(&args).map(|selection| Reply::Selected(Box::new(selection))),
             Operation::GetLoadedModelsStatus => {
                 let snapshot = self.snapshot();
                 Ok(Reply::LoadedModels { models: Arc::clone(&snapshot.models), memory: snapshot.memory.clone() })
@@ -176,6 +190,9 @@ impl Manager {
                 let text = "the manager keeps no conversations: the front doors do";
                 Err(Refusal::new(ErrorCode::Internal, text))
             }
+            Operation::VerifyServices => {
+                Err(Refusal::new(ErrorCode::Internal, "the manager knows no services: the front doors look after them"))
+            }
             Operation::Evaluation(_) => {
                 let text = "the manager keeps neither metrics nor evaluations: the front doors hand them to the store";
                 Err(Refusal::new(ErrorCode::StoreUnavailable, text))
@@ -187,8 +204,13 @@ impl Manager {
     /// [`GenerateEvent::Failed`].
     pub async fn generate(&self, mut args: GenerateArgs) -> Result<TokenStream, Refusal> {
         let arrived = Instant::now();
-        let choice = &args.choice;
-        let model = self.named(|snapshot| snapshot.route(|routing| routing.choose(choice).map(str::to_owned)))?;
+        let (chat, room) = needs_of(&args.spec);
+        let (model, why) = self.named(|snapshot| {
+            snapshot.route(|routing| {
+                routing.choose(&args.choice, chat, room).map(|chosen| (chosen.id.to_owned(), chosen.why))
+            })
+        })?;
+        let reason = matches!(args.choice, ModelChoice::Preference(_)).then_some(why);
         args.history.show(&model, &mut args.spec);
         let guard = self.guard();
         let (events, receiver) = mpsc::unbounded_channel();
@@ -205,7 +227,7 @@ impl Manager {
             accepted,
         })))?;
         answer.await.map_err(|_| task_gone())??;
-        Ok(TokenStream { model_id: model, events: receiver, ended: false, guard })
+        Ok(TokenStream { model_id: model, reason, events: receiver, ended: false, guard })
     }
 
     /// Computes embeddings, of many inputs one part after the other: other requests get their turns between them, and no part
@@ -214,7 +236,7 @@ impl Manager {
         let arrived = Instant::now();
         let choice = &args.choice;
         let model =
-            self.named(|snapshot| snapshot.route(|routing| routing.choose_embedder(choice).map(str::to_owned)))?;
+            self.named(|snapshot| snapshot.route(|routing| routing.choose_embedder(choice).map(|c| c.id.to_owned())))?;
         let EmbedSpec { inputs, dimensions } = args.spec;
         let mut whole =
             Embedding { model_id: model, vectors: Vec::with_capacity(inputs.len()), prompt_tokens: 0, total_ms: 0.0 };
@@ -299,6 +321,11 @@ impl Manager {
         &self.shared.counters
     }
 
+    /// The experience with models that routing goes by.
+    pub fn evidence(&self) -> &Evidence {
+        &self.shared.evidence
+    }
+
     /// What models of the catalogue were asked for and gave so far, by id.
     pub fn traffic(&self) -> BTreeMap<String, Traffic> {
         let models = self.models();
@@ -318,12 +345,28 @@ impl Manager {
     }
 
     fn status(&self) -> StatusView {
-        StatusView { health: self.health(), routing_policy: self.snapshot().effective_policy.clone() }
+        let snapshot = self.snapshot();
+        StatusView {
+            health: self.health(),
+            routing_policy: snapshot.route(|routing| routing.effective()),
+            routing_models: snapshot.policy.as_ref().clone(),
+        }
     }
 
     fn stats(&self) -> StatsView {
         let recent_errors = self.shared.counters.recent_errors();
         StatsView { health: self.health(), traffic: self.traffic(), recent_errors }
+    }
+
+    fn select(&self, args: &SelectArgs) -> Result<Selection, Refusal> {
+        let room = Room::at_least(args.context_size.unwrap_or(0));
+        self.named(|snapshot| {
+            snapshot.route(|routing| {
+                let (task, chosen) = routing.select(&args.task_type, room)?;
+                let model = snapshot.model(chosen.id).cloned().ok_or_else(task_gone)?;
+                Ok(Selection { model, reason: chosen.why, task, figures: chosen.figures })
+            })
+        })
     }
 
     async fn load(&self, args: LoadArgs) -> Result<Arc<ModelView>, Refusal> {
@@ -388,6 +431,18 @@ impl Manager {
     fn send(&self, message: Message) -> Result<(), Refusal> {
         self.shared.messages.send(message).map_err(|_| task_gone())
     }
+}
+
+/// Whether a prompt is a chat, and the context that it will take: about four bytes are a token.
+fn needs_of(spec: &GenerateSpec) -> (bool, Room) {
+    const BYTES_PER_TOKEN: usize = 4;
+    let tokens = match &spec.prompt {
+        Prompt::Chat(messages) => messages.iter().map(|message| message.content.len()).sum::<usize>() / BYTES_PER_TOKEN,
+        Prompt::Raw(text) => text.len() / BYTES_PER_TOKEN,
+        Prompt::Tokens(tokens) => tokens.len(),
+    };
+    let prompt = u32::try_from(tokens).unwrap_or(u32::MAX);
+    (matches!(spec.prompt, Prompt::Chat(_)), Room { least: 0, prompt, answer: spec.max_tokens.unwrap_or(0) })
 }
 
 /// Inputs for embeddings as they are given to a worker at once.

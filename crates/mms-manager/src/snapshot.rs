@@ -1,6 +1,5 @@
 //! What front doors see: an immutable picture of models and memory, replaced by the manager's task after each change.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +9,8 @@ use mms_protocol::worker::LoadedInfo;
 use crate::catalogue::ModelEntry;
 use crate::lifecycle::Shown;
 use crate::memory::{Need, Source};
-use crate::routing::{Candidate, Routing};
+use crate::routing::evidence::{Evidence, Known};
+use crate::routing::{Candidate, Policy, Routing};
 
 /// Models and memory at one moment.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub(crate) struct Snapshot {
     /// The listed models, for names and routing.
     pub(crate) entries: Vec<Arc<ModelEntry>>,
     pub(crate) memory: MemoryView,
-    pub(crate) policy: Arc<BTreeMap<String, String>>,
-    pub(crate) effective_policy: BTreeMap<String, String>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) evidence: Arc<Evidence>,
     pub(crate) draining: bool,
 }
 
@@ -32,11 +32,14 @@ impl Snapshot {
 
     /// Asks a question about names or preferences.
     pub(crate) fn route<T>(&self, question: impl FnOnce(&Routing<'_>) -> T) -> T {
-        let candidates: Vec<Candidate<'_>> = self.entries.iter().filter_map(|entry| self.candidate(entry)).collect();
+        let candidates: Vec<Candidate<'_>> = {
+            let known = self.evidence.known();
+            self.entries.iter().filter_map(|entry| self.candidate(entry, &known)).collect()
+        };
         question(&Routing { policy: &self.policy, candidates: &candidates, budget_mb: self.memory.budget_mb })
     }
 
-    fn candidate<'a>(&'a self, entry: &'a ModelEntry) -> Option<Candidate<'a>> {
+    fn candidate<'a>(&'a self, entry: &'a ModelEntry, known: &Known) -> Option<Candidate<'a>> {
         let view = self.model(&entry.id)?;
         Some(Candidate {
             id: &entry.id,
@@ -45,8 +48,12 @@ impl Snapshot {
             builtin: entry.is_builtin(),
             usable: !matches!(view.status, ModelState::Broken | ModelState::Quarantined),
             ready: view.is_loaded(),
+            loading: view.status == ModelState::Loading,
+            context: view.n_ctx,
             last_used: view.last_used,
             estimated_mb: view.estimated_mb,
+            speed: known.speed(&entry.id),
+            trust: known.trust(&entry.id, &entry.aliases),
         })
     }
 }

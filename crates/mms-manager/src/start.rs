@@ -16,6 +16,7 @@ use crate::handle::{Manager, Shared};
 use crate::health::HealthBoard;
 use crate::memory::{GpuProbe, MemoryProbe, NoGpus, Nvml};
 use crate::plans::Plans;
+use crate::routing::evidence::Evidence;
 use crate::scan::{self, Scanner};
 use crate::snapshot::Clock;
 use crate::task::{Parts, Sources, Task};
@@ -56,6 +57,7 @@ impl Manager {
         }
 
         let counters = Arc::new(Counters::default());
+        let evidence = Arc::new(Evidence::default());
         let last_request = Arc::new(AtomicU64::new(0));
         let (messages, inbox) = mpsc::unbounded_channel();
         let (reports, reported) = mpsc::unbounded_channel();
@@ -72,6 +74,7 @@ impl Manager {
             spawner,
             clock,
             counters: Arc::clone(&counters),
+            evidence: Arc::clone(&evidence),
             board: Arc::clone(&board),
             events,
             last_request: Arc::clone(&last_request),
@@ -86,6 +89,7 @@ impl Manager {
             snapshots,
             board,
             counters,
+            evidence,
             last_request,
             devices,
             rescan,

@@ -14,6 +14,7 @@ use crate::evaluation::EvaluationOperation;
 use crate::generate::{ChatMessage, EmbedSpec, GenerateSpec, Prompt, Role};
 use crate::messages::read_messages;
 use crate::params::{MAX_DIMENSIONS, MAX_LOGPROBS, read_constraint, read_embed_inputs, read_sampling, read_stop};
+use crate::select::SelectArgs;
 use crate::tools::read_tools;
 
 /// Longest accepted model name, bytes.
@@ -62,12 +63,18 @@ pub enum Operation {
     },
     /// Embeddings of texts.
     Embed(EmbedArgs),
+    /// Every model by its id, and memory.
+    GetAllModels,
     /// The resident models.
     GetLoadedModelsStatus,
     /// The memory budget.
     GetMemoryStatus,
     /// Counters since the start.
     GetStats,
+    /// The best model for a kind of task.
+    SelectModel(SelectArgs),
+    /// Whether the configured downstream services answer.
+    VerifyServices,
     /// Metrics and evaluations: kept, or given back.
     Evaluation(EvaluationOperation),
 }
@@ -206,7 +213,7 @@ pub struct EmbedArgs {
 
 impl Operation {
     /// Every operation's name, in the order of the documentation.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 21] = [
         "ping",
         "health_check",
         "status",
@@ -218,9 +225,12 @@ impl Operation {
         "generate_text",
         "clear_conversation",
         "embed",
+        "get_all_models",
         "get_loaded_models_status",
         "get_memory_status",
         "get_stats",
+        "select_model",
+        "verify_services",
         "log_performance_metric",
         "get_performance_metrics",
         "log_model_evaluation",
@@ -241,9 +251,12 @@ impl Operation {
             Self::GenerateText(_) => "generate_text",
             Self::ClearConversation { .. } => "clear_conversation",
             Self::Embed(_) => "embed",
+            Self::GetAllModels => "get_all_models",
             Self::GetLoadedModelsStatus => "get_loaded_models_status",
             Self::GetMemoryStatus => "get_memory_status",
             Self::GetStats => "get_stats",
+            Self::SelectModel(_) => "select_model",
+            Self::VerifyServices => "verify_services",
             Self::Evaluation(operation) => operation.name(),
         }
     }
@@ -266,9 +279,12 @@ impl Operation {
                 Ok(Self::ClearConversation { conversation_id })
             }),
             "embed" | "embeddings" => EmbedArgs::read(args).map(Self::Embed),
+            "get_all_models" => Ok(Self::GetAllModels),
             "get_loaded_models_status" => Ok(Self::GetLoadedModelsStatus),
             "get_memory_status" => Ok(Self::GetMemoryStatus),
             "get_stats" => Ok(Self::GetStats),
+            "select_model" => SelectArgs::read(args).map(Self::SelectModel),
+            "verify_services" => Ok(Self::VerifyServices),
             name => EvaluationOperation::read(name, args)?.map(Self::Evaluation),
         };
         Some(operation)

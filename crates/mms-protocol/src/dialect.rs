@@ -117,6 +117,9 @@ pub fn refused(refusal: Refusal) -> Call {
 pub fn encode(profile: Profile, envelope: &Envelope, result: Result<&Reply, &Refusal>, now: f64) -> Value {
     let unknown = unload_of_unknown(profile, result);
     let result = unknown.as_ref().map_or(result, Err);
+    if let (Profile::Legacy, Dialect::Command, Ok(Reply::Selected(selection))) = (profile, envelope.dialect, result) {
+        return selection.pair(now);
+    }
     let mut reply = match (envelope.dialect, result) {
         (Dialect::JsonRpc, result) => return encode_json_rpc(profile, envelope, result, now),
         (Dialect::ModelRequest, Ok(reply)) => model_ready(reply, now),

@@ -17,6 +17,7 @@ pub mod messages;
 pub mod notice;
 pub mod params;
 pub mod reply;
+pub mod select;
 pub mod time;
 pub mod tools;
 pub mod view;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::conversation::cleared;
 use crate::dialect::Profile;
 use crate::evaluation::EvaluationReply;
+use crate::select::{self, Selection, ServiceCheck};
 use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatsView, StatusView};
 
 /// What an operation gives when it works.
@@ -50,6 +51,13 @@ pub enum Reply {
     },
     /// To `embed`.
     Embedded(Box<Embedding>),
+    /// To `get_all_models`.
+    AllModels {
+        /// The catalogue.
+        models: Arc<[Arc<ModelView>]>,
+        /// The budget.
+        memory: MemoryView,
+    },
     /// To `get_loaded_models_status`.
     LoadedModels {
         /// The catalogue.
@@ -66,6 +74,10 @@ pub enum Reply {
     },
     /// To `get_stats`.
     Stats(Box<StatsView>),
+    /// To `select_model`.
+    Selected(Box<Selection>),
+    /// To `verify_services`.
+    Services(Vec<ServiceCheck>),
     /// To what was asked of the evaluation store.
     Evaluation(EvaluationReply),
 }
@@ -128,9 +140,12 @@ impl Reply {
                 "timings": {"total_ms": embedding.total_ms},
                 "timestamp": now,
             }),
+            Self::AllModels { models, memory } => all_models(models, memory, now),
             Self::LoadedModels { models, memory } => loaded_models(models, memory, now),
             Self::Memory { models, memory } => memory_status(models, memory),
             Self::Stats(view) => stats(view, now),
+            Self::Selected(selection) => selection.fields(now),
+            Self::Services(checks) => select::services(checks),
             Self::Evaluation(reply) => reply.fields(),
         };
         into_map(value)
@@ -297,12 +312,37 @@ fn status_fields(status: &StatusView, now: f64) -> Value {
         "device": health.memory.device,
         "devices": devices(&health.memory),
         "routing_policy": status.routing_policy,
+        "routing_models": status.routing_models,
         "health": health.level().as_str(),
         "message": health.message(),
         "ready": health.ready,
         "agent": health.agent,
         "version": health.version,
         "uptime": health.uptime_s,
+        "timestamp": now,
+    })
+}
+
+fn all_models(models: &[Arc<ModelView>], memory: &MemoryView, now: f64) -> Value {
+    let each = models.iter().map(|model| {
+        let entry = json!({
+            "info": catalogue_entry(model, now),
+            "is_loaded": model.is_loaded(),
+            "current_memory_usage_mb": mb(model.held_mb()),
+            "last_used_timestamp": model.last_used,
+        });
+        (model.model_id.clone(), entry)
+    });
+    let held = models.iter().filter(|model| model.held_mb() > 0.0);
+    json!({
+        "models": each.collect::<Map<_, _>>(),
+        "loaded_models": resident_map(models),
+        "vram_usage": {
+            "total_budget_mb": mb(memory.budget_mb),
+            "used_mb": mb(memory.used_mb),
+            "remaining_mb": mb(memory.free_mb()),
+            "by_model": held.map(|model| (model.model_id.clone(), mb(model.held_mb()))).collect::<Map<_, _>>(),
+        },
         "timestamp": now,
     })
 }
@@ -379,6 +419,9 @@ fn generated(generation: &Generation, now: f64) -> Value {
         "conversation_id": generation.conversation_id,
         "timestamp": now,
     }));
+    if let Some(reason) = &generation.reason {
+        fields.insert("reason".to_owned(), reason.as_str().into());
+    }
     if !generation.tool_calls.is_empty() {
         fields.insert("tool_calls".to_owned(), json!(generation.tool_calls));
     }

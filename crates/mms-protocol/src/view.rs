@@ -388,8 +388,10 @@ pub struct StatsView {
 pub struct StatusView {
     /// Health, models and memory.
     pub health: HealthView,
-    /// Preference → model.
+    /// Preference → the model that it means now.
     pub routing_policy: BTreeMap<String, String>,
+    /// Preference → the models that are configured for it, in order.
+    pub routing_models: BTreeMap<String, Vec<String>>,
 }
 
 /// A generation that ended well.
@@ -397,6 +399,9 @@ pub struct StatusView {
 pub struct Generation {
     /// The model that answered.
     pub model_id: String,
+    /// Why it was this one, when the caller left that to the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The answer.
     pub text: String,
     /// Why it ended.

@@ -281,7 +281,11 @@ fn health_check_speaks_each_profiles_words() {
 
 #[test]
 fn status_shows_routing_and_memory() {
-    let view = StatusView { health: health(), routing_policy: BTreeMap::from([("fast".to_owned(), "a".to_owned())]) };
+    let view = StatusView {
+        health: health(),
+        routing_policy: BTreeMap::from([("fast".to_owned(), "a".to_owned())]),
+        routing_models: BTreeMap::new(),
+    };
     let call = call(Profile::Suite, &json!({"action": "status"}));
     let answer = encode(Profile::Suite, &call.envelope, Ok(&Reply::Status(Box::new(view))), 3.0);
     assert_eq!(answer["status"], "success");

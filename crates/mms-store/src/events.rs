@@ -65,6 +65,7 @@ mod tests {
     fn generated(first_token_ms: Option<f64>) -> Event {
         Event::Generated(Box::new(Generation {
             model_id: "m".to_owned(),
+            reason: None,
             text: "secret text".to_owned(),
             finish_reason: FinishReason::Stop,
             usage: Usage { prompt_tokens: 7, completion_tokens: 3, cached_tokens: 2 },

@@ -17,6 +17,7 @@ mod rows;
 mod schema;
 mod store;
 mod time;
+mod trust;
 mod writer;
 
 pub use conversations::{Conversation, ConversationFile, ConversationFileOptions, ConversationFileStatus, Turn};

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use crate::read::{self, Readers};
 use crate::rows::Row;
 use crate::writer::{Ack, Command, Retry, Writer};
-use crate::{StoreError, schema};
+use crate::{StoreError, schema, trust};
 
 /// JSON that a row may have for each place that it takes in the queue.
 const PLACE_BYTES: usize = 16 * 1024;
@@ -165,6 +165,11 @@ impl Store {
     /// Evaluations, newest first.
     pub async fn evaluations(&self, filter: EvaluationFilter) -> Result<Page<EvaluationRow>, StoreError> {
         self.read(move |connection| read::evaluations(connection, &filter)).await
+    }
+
+    /// Every model name that was evaluated, with its last `each` trust scores, newest first.
+    pub async fn last_trust_scores(&self, each: usize) -> Result<Vec<(String, Vec<f64>)>, StoreError> {
+        self.read(move |connection| trust::last_scores(connection, each)).await
     }
 
     /// How it is, without touching the disk.

@@ -438,3 +438,29 @@ fn write_until_killed(path: &Path) {
         std::future::pending::<()>().await;
     });
 }
+
+#[tokio::test]
+async fn the_last_trust_scores_of_each_model_are_found_newest_first() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.last_trust_scores(3).await.unwrap(), []);
+    let evaluation = |model: &str, trust_score| NewEvaluation {
+        model_name: model.to_owned(),
+        cycle_id: "c".to_owned(),
+        trust_score,
+        accuracy: None,
+        f1_score: None,
+        avg_latency_ms: 0.0,
+        comparison_data: None,
+    };
+    for (model, trust_score) in [("b", 0.1), ("a", 0.2), ("b", 0.3), ("b", 0.4), ("b", 0.5), ("A", 0.6)] {
+        store.log_evaluation(evaluation(model, trust_score)).await.unwrap();
+    }
+    let other = Connection::open(&path).unwrap();
+    let old = "INSERT INTO model_evaluation_scores VALUES ('x', 'old', 'c', 'none', NULL, NULL, 0, '2024-01-01 10:00:00', NULL), \
+               ('y', 'b', 'c', 0.9, NULL, NULL, 0, '2024-01-01 10:00:00', NULL)";
+    other.execute_batch(old).unwrap();
+    let expected = [("A", vec![0.6]), ("a", vec![0.2]), ("b", vec![0.5, 0.4, 0.3]), ("old", vec![])];
+    assert_eq!(store.last_trust_scores(3).await.unwrap(), expected.map(|(name, scores)| (name.to_owned(), scores)));
+    assert_eq!(store.last_trust_scores(9).await.unwrap()[2].1.last(), Some(&0.9), "an old row is the oldest");
+}

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mms_gateway::{ConversationOptions, Conversations, Gateway, serve_health, serve_http, serve_main};
+use mms_gateway::{ConversationOptions, Conversations, Gateway, Services, serve_health, serve_http, serve_main};
 use mms_manager::catalogue::{BuiltinModel, CatalogueConfig};
 use mms_manager::{KvStoreConfig, Manager, ManagerConfig};
 use mms_store::{Store, StoreOptions};
@@ -31,7 +31,7 @@ use crate::output;
 use crate::ready::{Addresses, Probe};
 use crate::recorder::{Recorder, StoreWatch};
 use crate::serve_error::ServeError;
-use crate::{builtin, ports, recorder, startup, worker};
+use crate::{builtin, evidence, ports, recorder, startup, worker};
 
 /// Events that may wait to be recorded.
 const EVENT_QUEUE: usize = 4096;
@@ -113,13 +113,14 @@ impl Server {
         let (shutdown, doors) = (CancellationToken::new(), TaskTracker::new());
         let bus = BusWatch::start(config, &addresses, manager.clone());
         let conversations = open_conversations(config, manager.clone())?;
-        let gateway = Gateway::with_events(
+        let mut gateway = Gateway::with_events(
             manager.clone(),
             Some(store.clone()),
             conversations.clone(),
             bus.feed.clone(),
             bus.figures(),
         );
+        gateway.services = Services::new(config.services.clone(), config.service_timeout);
         let limits = &config.wire;
         doors.spawn(serve_main(ports.main, gateway.clone(), config.server.profile, limits.clone(), shutdown.clone()));
         doors.spawn(serve_health(ports.health, gateway.clone(), limits.clone(), shutdown.clone()));
@@ -129,6 +130,7 @@ impl Server {
         let to = Recorder { agent: agent.clone(), store: store.clone(), notices: Arc::clone(&bus.notices) };
         let recorder = tokio::spawn(recorder::record(events, to, shutdown.clone()));
         tokio::spawn(store_watch.run(STORE_INTERVAL));
+        tokio::spawn(evidence::watch(store.clone(), manager.clone(), agent.clone()));
         let probe = Probe { addresses, agent, timeout: config.server.probe_timeout, manager: manager.clone() };
         Ok(Self { manager, store, conversations, probe, doors, shutdown, recorder, bus })
     }

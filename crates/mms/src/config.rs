@@ -10,12 +10,13 @@ mod sections;
 mod source;
 mod value;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mms_bus::BusConfig;
-use mms_gateway::WireLimits;
+use mms_gateway::{ServiceAddress, WireLimits};
 use mms_manager::catalogue::ModelConfig;
+use mms_manager::routing::Policy;
 use mms_manager::{Limits, MemoryConfig};
 
 pub(crate) use endpoint::Endpoints;
@@ -55,8 +56,12 @@ pub(crate) struct Config {
     pub limits: Limits,
     /// Bounds of the ports.
     pub wire: WireLimits,
-    /// Preference → model.
-    pub routing: BTreeMap<String, String>,
+    /// What preferences mean.
+    pub routing: Policy,
+    /// Downstream services.
+    pub services: Vec<(String, ServiceAddress)>,
+    /// Time that each of them has to answer.
+    pub service_timeout: Duration,
     /// Which conversations are kept.
     pub conversations: ConversationsConfig,
     /// KV states on disk.
@@ -98,14 +103,15 @@ impl Config {
         let entries = engine::read_entries(&mut reader);
         engine::check_batches(&mut reader, &entries, &engine);
         let memory = sections::read_memory(&mut reader);
-        let (limits, wire) = sections::read_limits(&mut reader, &server);
+        let (limits, wire, service_timeout) = sections::read_limits(&mut reader, &server);
         let routing = sections::read_routing(&mut reader);
+        let services = sections::read_services(&mut reader);
         let conversations = ConversationsConfig::read(&mut reader);
         let kv_store = KvStoreConfig::read(&mut reader);
         let store = StoreConfig::read(&mut reader);
         let bus = bus::read(&mut reader);
         let log = LogConfig::read(&mut reader);
-        let (settings, mistakes) = reader.finish(&["routing"], &["model"]);
+        let (settings, mistakes) = reader.finish(&["routing", "services"], &["model"]);
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
@@ -120,6 +126,8 @@ impl Config {
             limits,
             wire,
             routing,
+            services,
+            service_timeout,
             conversations,
             kv_store,
             store,

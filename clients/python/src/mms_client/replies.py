@@ -59,7 +59,8 @@ class Status(Reply):
     total_models: int
     total_vram_used_mb: float
     total_vram_mb: float
-    routing_policy: dict[str, Any]
+    routing_policy: dict[str, str]
+    routing_models: dict[str, list[str]]
     health: str
     timestamp: float
 
@@ -190,6 +191,7 @@ class Generated(_Generated, total=False):
 
     response_text: str
     model_used: str
+    reason: str
     timestamp: float
     using_kv_cache: bool
     conversation_turns: int
@@ -215,12 +217,26 @@ class Cleared(Reply):
     cleared: bool
 
 
+class Figures(TypedDict):
+    """What a model was measured by when models were compared."""
+
+    model_id: str
+    score: float
+    resident: float
+    latency_ms: Optional[float]
+    requests: int
+    trust_score: Optional[float]
+    evaluations: int
+
+
 class Selected(Reply):
     """To `select_model`."""
 
     selected_model: str
     model_info: Model
     reason: str
+    task_type: str
+    figures: list[Figures]
 
 
 class Predicted(Reply):

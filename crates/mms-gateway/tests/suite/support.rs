@@ -93,7 +93,7 @@ async fn serve_as(limits: WireLimits, model: Option<&Path>, queues: Limits) -> S
         plans: None,
         idle_unload: None,
         kv_store: None,
-        routing: [("fast".to_owned(), "mms-demo".to_owned())].into(),
+        routing: [("fast".to_owned(), vec!["mms-demo".to_owned()])].into(),
         limits: queues,
     };
     let manager = Manager::start(config, events).await.expect("manager");

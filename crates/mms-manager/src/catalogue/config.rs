@@ -70,6 +70,9 @@ pub struct ModelConfig {
     /// Replaces what the header tells: `text_generation`, `chat`, `embedding`.
     #[serde(default)]
     pub capabilities: Option<Vec<String>>,
+    /// Kinds of tasks that it is meant for, besides its capabilities.
+    #[serde(default)]
+    pub tasks: Vec<String>,
     /// Replaces the header's chat template (Jinja).
     #[serde(default)]
     pub chat_template: Option<String>,

@@ -26,6 +26,7 @@ pub use naming::{PartName, part_file_name, part_name};
 pub(crate) use naming::{bare, is_model_file};
 
 use crate::gguf::Header;
+use crate::routing::task_name;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub struct ModelEntry {
     pub writing: bool,
     /// Settings it is loaded with.
     pub settings: EngineSettings,
-    /// `text_generation`, `chat`, `embedding`.
+    /// `text_generation`, `chat`, `embedding`, and the tasks that the configuration names.
     pub capabilities: Vec<String>,
     /// Replaces the header's chat template.
     pub chat_template: Option<String>,
@@ -99,6 +100,11 @@ impl ModelEntry {
         self.priority = config.priority;
         let told = self.header.as_ref().map(|header| capabilities(header, config.chat_template.is_some()));
         self.capabilities = config.capabilities.clone().or(told).unwrap_or_default();
+        for task in config.tasks.iter().map(|task| task_name(task)) {
+            if !self.capabilities.contains(&task) {
+                self.capabilities.push(task);
+            }
+        }
         self
     }
 }

@@ -151,6 +151,7 @@ impl Clients {
         let Some(Client::Generation(client)) = self.waiting.remove(&request) else { return None };
         let generation = Box::new(Generation {
             model_id: client.model,
+            reason: None,
             text: client.text,
             finish_reason: finish.reason,
             usage: finish.usage,

@@ -9,6 +9,7 @@ use mms_protocol::worker::{EngineSettings, KvStoreSpec, LoadSpec, ToWorker};
 use super::{Resident, Task};
 use crate::catalogue::ModelEntry;
 use crate::lifecycle::{Effect, Note, WorkerId};
+use crate::routing::evidence::Answered;
 use crate::snapshot::WorkerFacts;
 use crate::worker::{Job, Worker};
 
@@ -56,6 +57,18 @@ impl Task {
                     self.counters.generations.increment();
                     self.counters.prompt_tokens.add(u64::from(generation.usage.prompt_tokens));
                     self.counters.completion_tokens.add(u64::from(generation.usage.completion_tokens));
+                    self.evidence.answered(
+                        &generation.model_id,
+                        &Answered {
+                            prompt_tokens: generation
+                                .usage
+                                .prompt_tokens
+                                .saturating_sub(generation.usage.cached_tokens),
+                            prompt_ms: generation.timings.prompt_ms,
+                            tokens: generation.usage.completion_tokens,
+                            predicted_ms: generation.timings.predicted_ms,
+                        },
+                    );
                     self.tell(Event::Generated(generation));
                 }
                 if let Some(drain) = &mut self.drain {

@@ -26,6 +26,8 @@ use crate::health::HealthBoard;
 use crate::lifecycle::{Ask, Facts, Input, Lifecycle, WorkerId, WorkerInput};
 use crate::memory::{GpuProbe, MemoryFacts, MemoryProbe};
 use crate::plans::Plans;
+use crate::routing::Policy;
+use crate::routing::evidence::Evidence;
 use crate::snapshot::{Clock, Snapshot, WorkerFacts, view};
 use crate::worker::{Report, Spawner, Worker};
 use clients::Clients;
@@ -100,6 +102,7 @@ pub(crate) struct Parts {
     pub(crate) spawner: Spawner,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) evidence: Arc<Evidence>,
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) last_request: Arc<std::sync::atomic::AtomicU64>,
@@ -107,7 +110,9 @@ pub(crate) struct Parts {
 
 pub(crate) struct Task {
     config: ManagerConfig,
-    policy: Arc<BTreeMap<String, String>>,
+    policy: Arc<Policy>,
+    /// What was wrong with it when that was told last.
+    routing_faults: String,
     lifecycle: Lifecycle,
     catalogue: Arc<Catalogue>,
     /// The catalogue's entries, and those of models that are still resident after they left it.
@@ -127,6 +132,7 @@ pub(crate) struct Task {
     publisher: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
     counters: Arc<Counters>,
+    evidence: Arc<Evidence>,
     board: Arc<HealthBoard>,
     events: mpsc::Sender<Event>,
     last_request: Arc<std::sync::atomic::AtomicU64>,
@@ -166,6 +172,7 @@ impl Task {
         let mut task = Self {
             lifecycle: Lifecycle::new(parts.config.limits, memory),
             policy: Arc::new(parts.config.routing.clone()),
+            routing_faults: String::new(),
             config: parts.config,
             catalogue: Arc::clone(&parts.catalogue),
             entries: BTreeMap::new(),
@@ -183,6 +190,7 @@ impl Task {
             publisher,
             clock: parts.clock,
             counters: parts.counters,
+            evidence: parts.evidence,
             board: parts.board,
             events: parts.events,
             last_request: parts.last_request,
@@ -349,6 +357,24 @@ impl Task {
         self.catalogue = catalogue;
         self.views.clear();
         self.decide(Input::Catalogue(facts));
+        self.report_routing();
+    }
+
+    /// Names of the policy that mean no model are no mistake, as the catalogue follows the folders; who asks for them gets what else
+    /// the policy says.
+    fn report_routing(&mut self) {
+        if self.policy.is_empty() {
+            return;
+        }
+        let faults = self.publisher.borrow().route(|routing| routing.faults()).join("; ");
+        if faults != self.routing_faults {
+            if !faults.is_empty() {
+                tracing::warn!("{faults}; until it is there, others take its requests");
+            }
+            self.routing_faults.clone_from(&faults);
+        }
+        let detail = if faults.is_empty() { "every model of the routing policy is known".to_owned() } else { faults };
+        self.board.report("routing", false, true, detail);
     }
 
     fn facts(&mut self, entry: &ModelEntry) -> Facts {
@@ -411,15 +437,14 @@ impl Task {
             self.views.insert(id, Arc::new(view));
         }
         let memory = self.needs.view(&self.config.memory, &self.memory, &self.lifecycle.used());
-        let mut snapshot = Snapshot {
+        let snapshot = Snapshot {
             models: self.views.values().cloned().collect(),
             entries: self.catalogue.entries().iter().map(|entry| Arc::clone(self.loaded_entry(entry))).collect(),
             memory,
             policy: Arc::clone(&self.policy),
-            effective_policy: BTreeMap::new(),
+            evidence: Arc::clone(&self.evidence),
             draining: self.lifecycle.is_draining(),
         };
-        snapshot.effective_policy = snapshot.route(|routing| routing.effective());
         self.publisher.send_replace(Arc::new(snapshot));
     }
 

@@ -37,11 +37,13 @@ fn check(path: &Path, output: Output) -> Result<(), Failure> {
 
 fn show(flags: &ServeFlags, output: Output) -> Result<(), Failure> {
     let config = Config::load(flags)?;
-    let routing = config.routing.iter().map(|(preference, model)| (preference.clone(), Value::from(model.as_str())));
+    let routing = config.routing.iter().map(|(preference, models)| (preference.clone(), shown(models)));
+    let services = config.services.iter().map(|(name, address)| (name.clone(), Value::from(address.shown())));
     let json = json!({
         "file": config.file,
         "settings": config.settings,
         "routing": routing.collect::<Map<_, _>>(),
+        "services": services.collect::<Map<_, _>>(),
         "not_used": config.not_used,
     });
     Ok(output.either(&json, || {
@@ -53,10 +55,21 @@ fn show(flags: &ServeFlags, output: Output) -> Result<(), Failure> {
                 vec![format!("{}.{}", setting.section, setting.key), value, setting.origin.to_string()]
             })
             .collect();
-        for (preference, model) in &config.routing {
-            let file = config.file.as_ref().map(|file| file.display().to_string());
-            rows.push(vec![format!("routing.{preference}"), format!("{model:?}"), file.unwrap_or_default()]);
+        let file = config.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        for (preference, models) in &config.routing {
+            rows.push(vec![format!("routing.{preference}"), shown(models).to_string(), file.clone()]);
+        }
+        for (name, address) in &config.services {
+            rows.push(vec![format!("services.{name}"), format!("{:?}", address.shown()), file.clone()]);
         }
         table(&["SETTING", "VALUE", "FROM"], rows, &[])
     })?)
+}
+
+/// As a file would have it: one model is a text.
+fn shown(models: &[String]) -> Value {
+    match models {
+        [one] => Value::from(one.as_str()),
+        several => Value::from(several),
+    }
 }

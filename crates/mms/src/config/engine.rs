@@ -87,6 +87,12 @@ fn read_entry(section: &mut Section<'_, '_>) -> ModelConfig {
             .key("capabilities", "What it is for. When not set: as its file tells.")
             .read(Maybe(List(CAPABILITIES)), None)
             .map(|words| words.into_iter().map(str::to_owned).collect()),
+        tasks: section
+            .key(
+                "tasks",
+                "Kinds of tasks that it is meant for, such as code-generation; it is chosen for them before others.",
+            )
+            .read(List(Text), Vec::new()),
         chat_template: section
             .key("chat_template", "A Jinja template in place of the one in the file.")
             .read(Maybe(Text), None),

@@ -15,14 +15,19 @@ const HEAD: &str = "\
 # beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
 ";
 
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("server", "Addresses, names and times of the server itself."),
     ("models", "Where models are found and how long they stay in memory."),
     ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
     ("model", "A model with settings of its own; repeat the section for each. Files in models.folders need none."),
     ("memory", "How much memory models may take."),
     ("limits", "Bounds that keep a bad day small."),
-    ("routing", "Which model answers a request that names a preference instead: preference = \"model id\"."),
+    (
+        "routing",
+        "Which models answer a request that names a preference (fast, quality, or a name of your own) or a kind of task: preference = \
+         \"model id\", or an array of which the first takes it that can. Those of fallback follow; fallback = [] lets nobody step in.",
+    ),
+    ("services", "Services that verify_services looks for: name = \"address\"."),
     (
         "conversations",
         "What is kept of what was said under a conversation_id. KV states are apart from it, see kv_store.",
@@ -41,7 +46,7 @@ pub(crate) fn example() -> Result<String, Mistakes> {
     let config = Config::read(&ServeFlags::default(), &Environment::default(), Some(&one_model))?;
     let mut text = HEAD.to_owned();
     for (section, doc) in SECTIONS {
-        let commented = matches!(section, "model" | "routing");
+        let commented = matches!(section, "model" | "routing" | "services");
         let header = if section == "model" { "[[model]]".to_owned() } else { format!("[{section}]") };
         text.push_str(&format!("\n{}", comment(doc)));
         text.push_str(&format!("{}{header}\n", if commented { "#" } else { "" }));
@@ -49,7 +54,10 @@ pub(crate) fn example() -> Result<String, Mistakes> {
             text.push_str(&describe(setting, commented));
         }
         if section == "routing" {
-            text.push_str("#fast = \"mms-demo\"\n#quality = \"my-large-model\"\n");
+            text.push_str("#fast = \"mms-demo\"\n#quality = [\"my-large-model\", \"my-small-model\"]\n#code-generation = \"my-coder\"\n#fallback = \"mms-demo\"\n");
+        }
+        if section == "services" {
+            text.push_str("#tutor = \"tcp://127.0.0.1:5650\"\n#memory = \"http://127.0.0.1:8080/health\"\n");
         }
     }
     Ok(text)
@@ -85,6 +93,7 @@ fn sample(key: &str) -> Value {
         "worker" => "path/to/mms-worker".into(),
         "chat_template" => "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}assistant:".into(),
         "capabilities" => ["chat"].as_slice().into(),
+        "tasks" => ["code-generation"].as_slice().into(),
         "idle_unload_s" => 300.into(),
         "gpu_layers" => (-1).into(),
         "mmap" | "mlock" | "warm_up" => true.into(),

@@ -150,23 +150,25 @@ impl<'r, 'a> Section<'r, 'a> {
         Key { section: self, key, doc, variable: None, older_variable: None, flag: None }
     }
 
-    /// Every key of a table whose keys are the user's own, with its text.
-    pub(super) fn free_texts(&mut self, must_be: &str) -> BTreeMap<String, String> {
-        let mut texts = BTreeMap::new();
-        let Some(document) = &self.reader.document else { return texts };
+    /// Every key of a table whose keys are the user's own, with its value, in the order of the file.
+    pub(super) fn free<K: Kind>(&mut self, kind: &K) -> Vec<(String, K::Value)> {
+        let mut values = Vec::new();
+        let Some(document) = &self.reader.document else { return values };
         let Some(table) = document.root.get(self.name.as_str()).and_then(|value| value.get_ref().as_table()) else {
-            return texts;
+            return values;
         };
         for (key, value) in table {
-            match value.get_ref().as_str().filter(|text| !text.is_empty()) {
-                Some(text) => drop(texts.insert(key.get_ref().to_string(), text.to_owned())),
-                None => {
-                    let name = format!("{}.{}", self.name, key.get_ref());
-                    self.reader.mistakes.push(document.wrong(value, &name, must_be));
+            let name = format!("{}.{}", self.name, key.get_ref());
+            match kind.of_toml(value.get_ref()) {
+                Some(read) => values.push((key.get_ref().to_string(), read)),
+                None if kind.is_secret() => {
+                    let message = format!("{name} must be {}, got {NOT_SHOWN}", kind.must_be());
+                    self.reader.mistakes.push(Mistake { at: document.origin(value.span()), message });
                 }
+                None => self.reader.mistakes.push(document.wrong(value, &name, &kind.must_be())),
             }
         }
-        texts
+        values
     }
 
     /// Reports a mistake of this table as a whole.

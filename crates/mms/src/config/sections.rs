@@ -1,16 +1,17 @@
 //! The sections of `mms.toml`: every key with its meaning, kind, default, and the variable and flag that set it, too.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mms_gateway::WireLimits;
+use mms_gateway::{ServiceAddress, WireLimits};
+use mms_manager::routing::Policy;
 use mms_manager::{Budget, Limits, MemoryConfig};
 use mms_protocol::Profile;
+use mms_protocol::select::RESERVED_SERVICE_NAMES;
 
 use super::reader::Reader;
-use super::value::{Address, Choice, Integer, List, Maybe, Memory, Number, Path, Switch, Text};
+use super::value::{Address, Choice, Integer, List, Maybe, Memory, ModelNames, Number, Path, Service, Switch, Text};
 use crate::cli::ServeFlags;
 
 /// Addresses, names and times of the server itself.
@@ -296,7 +297,8 @@ pub(super) fn read_memory(reader: &mut Reader<'_>) -> MemoryConfig {
     }
 }
 
-pub(super) fn read_limits(reader: &mut Reader<'_>, server: &ServerConfig) -> (Limits, WireLimits) {
+/// Bounds of the manager, of the ports, and the time that a downstream service has to answer.
+pub(super) fn read_limits(reader: &mut Reader<'_>, server: &ServerConfig) -> (Limits, WireLimits, Duration) {
     let mut section = reader.section("limits");
     let limits = Limits {
         queue_per_model: section
@@ -356,7 +358,15 @@ pub(super) fn read_limits(reader: &mut Reader<'_>, server: &ServerConfig) -> (Li
         drain_timeout: server.drain_timeout,
         trusted_hosts: server.trusted_hosts.clone(),
     };
-    (limits, wire)
+    let service_timeout = Duration::from_secs_f64(
+        section
+            .key(
+                "service_timeout_s",
+                "Time that each of the services has to answer when verify_services asks, seconds.",
+            )
+            .read(Number(0.1..=60.0), 2.0),
+    );
+    (limits, wire, service_timeout)
 }
 
 impl KvStoreConfig {
@@ -380,8 +390,28 @@ impl KvStoreConfig {
     }
 }
 
-pub(super) fn read_routing(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
-    reader.section("routing").free_texts("the id of a model, a string")
+/// Whether the named models are known is found out later, and again and again: the catalogue follows the folders.
+pub(super) fn read_routing(reader: &mut Reader<'_>) -> Policy {
+    reader.section("routing").free(&ModelNames).into_iter().collect()
+}
+
+/// Most services that can be configured.
+const MAX_SERVICES: usize = 64;
+
+pub(super) fn read_services(reader: &mut Reader<'_>) -> Vec<(String, ServiceAddress)> {
+    let mut section = reader.section("services");
+    let services = section.free(&Service);
+    for (name, _) in &services {
+        if RESERVED_SERVICE_NAMES.contains(&name.as_str()) {
+            section.mistake(format!(
+                "services.{name}: a service cannot have this name, as replies have a key of it; choose another"
+            ));
+        }
+    }
+    if services.len() > MAX_SERVICES {
+        section.mistake(format!("services must be at most {MAX_SERVICES}, these are {}", services.len()));
+    }
+    services
 }
 
 impl ConversationsConfig {

@@ -187,9 +187,35 @@ fn mistakes_of_models_have_the_place_of_their_model() {
 
 #[test]
 fn routing_takes_any_preference_but_only_names() {
-    let config = right("[routing]\nfast = \"mms-demo\"\n\"my own\" = \"b\"\n");
-    assert_eq!(config.routing.get("my own").map(String::as_str), Some("b"));
-    check("[routing]\nfast = 3\n", "mms.toml:2:8: routing.fast must be the id of a model, a string, got 3");
+    let config = right("[routing]\nfast = \"mms-demo\"\n\"my own\" = [\"b\", \"a\"]\nfallback = []\n");
+    let names = |preference: &str| config.routing[preference].join(" ");
+    assert_eq!((names("fast").as_str(), names("my own").as_str(), names("fallback").as_str()), ("mms-demo", "b a", ""));
+    for wrong in ["3", "\"\"", "[3]", "[\"a\", \"\"]", "{}"] {
+        let must_be = "the id of a model, or an array of such in order of preference";
+        check(
+            &format!("[routing]\nfast = {wrong}\n"),
+            &format!("mms.toml:2:8: routing.fast must be {must_be}, got {wrong}"),
+        );
+    }
+}
+
+#[test]
+fn services_have_addresses_and_names_that_replies_leave_free() {
+    let config = right("[services]\ntutor = \"tcp://host:5650\"\nmemory = \"http://host/health\"\n");
+    let found: Vec<_> = config.services.iter().map(|(name, address)| format!("{name} {}", address.shown())).collect();
+    assert_eq!(found, ["memory http://host/health", "tutor tcp://host:5650"]);
+    check(
+        "[services]\nstatus = \"tcp://host:5650\"\n",
+        "mms.toml:1:1: services.status: a service cannot have this name, as replies have a key of it; choose another",
+    );
+    for wrong in ["\"host\"", "\"https://u:hidden@host\"", "7"] {
+        let told = mistakes(&format!("[services]\nx = {wrong}\n"));
+        assert!(
+            told[0].starts_with("mms.toml:2:5: services.x must be tcp://HOST:PORT (ZeroMQ) or http://"),
+            "{told:?}"
+        );
+        assert!(!told[0].contains("hidden"), "{told:?}");
+    }
 }
 
 #[test]

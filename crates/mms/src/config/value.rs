@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use mms_bus::ServerUrl;
+use mms_gateway::ServiceAddress;
 use mms_manager::Budget;
 use mms_protocol::worker::LoraAdapter;
 use serde_json::{Value, json};
@@ -292,6 +293,59 @@ impl Kind for NatsServers {
 
     fn show(&self, value: &Self::Value) -> Value {
         value.iter().map(ServerUrl::shown).collect()
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+/// Models by their names, in order: an array, or one text.
+pub(crate) struct ModelNames;
+
+impl Kind for ModelNames {
+    type Value = Vec<String>;
+
+    fn must_be(&self) -> String {
+        "the id of a model, or an array of such in order of preference".to_owned()
+    }
+
+    fn of_toml(&self, value: &DeValue<'_>) -> Option<Self::Value> {
+        match value.as_array() {
+            Some(array) => array.iter().map(|element| Text.of_toml(element.get_ref())).collect(),
+            None => self.of_text(value.as_str()?),
+        }
+    }
+
+    fn of_text(&self, text: &str) -> Option<Self::Value> {
+        Text.of_text(text).map(|name| vec![name])
+    }
+
+    fn show(&self, value: &Self::Value) -> Value {
+        json!(value)
+    }
+}
+
+/// The address of a downstream service.
+pub(crate) struct Service;
+
+impl Kind for Service {
+    type Value = ServiceAddress;
+
+    fn must_be(&self) -> String {
+        ServiceAddress::MUST_BE.to_owned()
+    }
+
+    fn of_toml(&self, value: &DeValue<'_>) -> Option<Self::Value> {
+        self.of_text(value.as_str()?)
+    }
+
+    fn of_text(&self, text: &str) -> Option<Self::Value> {
+        text.parse().ok()
+    }
+
+    fn show(&self, value: &Self::Value) -> Value {
+        json!(value.shown())
     }
 
     fn is_secret(&self) -> bool {

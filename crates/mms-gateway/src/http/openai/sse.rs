@@ -210,6 +210,7 @@ mod tests {
             conversation: None,
             tool_calls: Vec::new(),
             logprobs: Vec::new(),
+            reason: None,
         }))
     }
 
