@@ -138,7 +138,7 @@ async fn services_are_asked_all_at_once_and_each_for_real() {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = failing.accept().await {
             let mut request = [0; 1024];
-            stream.read(&mut request).await.unwrap();
+            assert!(stream.read(&mut request).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         }
     });
