@@ -48,7 +48,15 @@ pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure>
         let server = Server::start(&config).await?;
         tell(&startup::summary(&config, &server.probe.addresses, &server.manager.health()));
         for variable in &config.not_used {
-            warn!(variable, "set, but this version does not use it");
+            let file = config.file.as_deref().map_or("mms.toml".into(), |file| file.display().to_string());
+            warn!(
+                variable,
+                "set, but not used, as {file} is read; `mms config import` makes a part of that of the old file"
+            );
+        }
+        if let (Some(imported), Some(file)) = (config.imported, &config.file) {
+            let (file, changed, left_out) = (file.display(), imported.changed, imported.left_out);
+            warn!(%file, changed, left_out, "the old configuration is used; `mms config import` shows what became of it, and makes a file to go on with");
         }
         server.probe.first().await;
         tell(&startup::ready(started.elapsed()));

@@ -385,6 +385,20 @@ pub(crate) enum ConfigAction {
     },
     /// Print the documented example file
     Example,
+    /// Make a configuration file of the old suite's llm_config.yaml, and tell what was taken, changed and left out
+    Import {
+        /// The old file
+        file: PathBuf,
+        /// The new file [default: printed on standard output, the report on standard error]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Overwrite the new file when it is there
+        #[arg(long, requires = "output")]
+        force: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -27,17 +27,15 @@ pub(crate) use sections::{
     ConversationsConfig, DEFAULT_MODELS_FOLDER, KvStoreConfig, LogConfig, LogFormat, LogLevel, ModelsConfig,
     ServerConfig, StoreConfig,
 };
-pub(crate) use source::{ConfigFile, Environment, Mistake, Mistakes, Origin};
+pub(crate) use source::{ConfigFile, Environment, Imported, Mistake, Mistakes, Origin};
 
 use crate::cli::ServeFlags;
+use crate::import::{self, Outcome};
 use reader::Reader;
-use source::Document;
+use source::{Document, LLM_CONFIG_PATH};
 
 /// The file that is read when it exists and no other is named.
 pub(crate) const DEFAULT_FILE: &str = "mms.toml";
-
-/// Variables of the old systems that this version does not use.
-const NOT_USED: [&str; 1] = ["LLM_CONFIG_PATH"];
 
 /// Everything that `mms serve` needs to know.
 #[derive(Debug, Clone)]
@@ -76,7 +74,9 @@ pub(crate) struct Config {
     pub settings: Vec<Setting>,
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// Variables that are set and that this version does not use.
+    /// It was an old `llm_config.yaml`, and this became of it.
+    pub imported: Option<Imported>,
+    /// Variables that are set and were not used.
     pub not_used: Vec<&'static str>,
 }
 
@@ -115,7 +115,9 @@ impl Config {
         if !mistakes.is_empty() {
             return Err(Mistakes(mistakes));
         }
-        let not_used = NOT_USED.into_iter().filter(|name| environment.get(name).is_some()).collect();
+        let imported = file.and_then(|file| file.imported);
+        let old_file = environment.get(LLM_CONFIG_PATH).filter(|_| imported.is_none());
+        let not_used = old_file.map(|_| LLM_CONFIG_PATH).into_iter().collect();
         let file = file.map(|file| file.path.clone());
         Ok(Self {
             server,
@@ -135,6 +137,7 @@ impl Config {
             log,
             settings,
             file,
+            imported,
             not_used,
         })
     }
@@ -157,10 +160,11 @@ pub(crate) fn read_file(path: &Path, named_by: Origin) -> Result<ConfigFile, Mis
         let message = format!("the configuration file {} cannot be read: {error}", path.display());
         Mistakes(vec![Mistake { at: named_by, message }])
     })?;
-    Ok(ConfigFile { path: path.to_owned(), text })
+    Ok(ConfigFile::new(path, text))
 }
 
-/// The file that `--config` or `MMS_CONFIG` names, else `mms.toml` in the working directory when there is one.
+/// The file that `--config` or `MMS_CONFIG` names, else `mms.toml` in the working directory when there is one, else what
+/// `LLM_CONFIG_PATH` names: a file of the old suite, which is imported.
 fn find_file(flags: &ServeFlags, environment: &Environment) -> Result<Option<ConfigFile>, Mistakes> {
     if let Some(path) = &flags.config {
         return read_file(path, Origin::Flag { flag: "--config".to_owned() }).map(Some);
@@ -172,7 +176,18 @@ fn find_file(flags: &ServeFlags, environment: &Environment) -> Result<Option<Con
         return read_file(Path::new(path), Origin::Environment { variable: "MMS_CONFIG".to_owned() }).map(Some);
     }
     let default = Path::new(DEFAULT_FILE);
-    if default.exists() { read_file(default, Origin::Default).map(Some) } else { Ok(None) }
+    if default.exists() {
+        return read_file(default, Origin::Default).map(Some);
+    }
+    if let Some(mistake) = environment.mistake_in(LLM_CONFIG_PATH) {
+        return Err(Mistakes(vec![mistake]));
+    }
+    let named_by = Origin::Environment { variable: LLM_CONFIG_PATH.to_owned() };
+    let old = environment.get(LLM_CONFIG_PATH).map(|path| (path, import::read(Path::new(path), &named_by)));
+    let Some((path, report)) = old else { return Ok(None) };
+    let report = report?;
+    let imported = Imported { changed: report.count(Outcome::Changed), left_out: report.count(Outcome::LeftOut) };
+    Ok(Some(ConfigFile { path: path.into(), text: report.toml, imported: Some(imported) }))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod evidence;
 mod exit;
+mod import;
 mod logging;
 mod notices;
 mod output;

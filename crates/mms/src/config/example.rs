@@ -42,7 +42,7 @@ const SECTIONS: [(&str, &str); 15] = [
 
 /// The text of `mms.example.toml`.
 pub(crate) fn example() -> Result<String, Mistakes> {
-    let one_model = ConfigFile { path: "example".into(), text: "[[model]]\nid = \"my-model\"\n".to_owned() };
+    let one_model = ConfigFile::new("example", "[[model]]\nid = \"my-model\"\n".to_owned());
     let config = Config::read(&ServeFlags::default(), &Environment::default(), Some(&one_model))?;
     let mut text = HEAD.to_owned();
     for (section, doc) in SECTIONS {

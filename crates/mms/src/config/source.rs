@@ -133,12 +133,35 @@ pub(crate) struct ConfigFile {
     pub path: PathBuf,
     /// What is in it.
     pub text: String,
+    /// It is the old suite's, so `text` is what became of it: how many settings were changed, and how many left out.
+    pub imported: Option<Imported>,
 }
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Imported {
+    /// Settings that mean something else now.
+    pub changed: usize,
+    /// Settings that nothing corresponds to.
+    pub left_out: usize,
+}
+
+impl ConfigFile {
+    /// A file of our own.
+    pub(crate) fn new(path: impl Into<PathBuf>, text: String) -> Self {
+        Self { path: path.into(), text, imported: None }
+    }
+}
+
+/// The variable that names an old file.
+pub(super) const LLM_CONFIG_PATH: &str = "LLM_CONFIG_PATH";
 
 /// The parsed file, with the place of everything in it.
 pub(super) struct Document<'a> {
     path: String,
     text: &'a str,
+    /// Lines are those of no file that anybody has.
+    imported: bool,
     pub(super) root: DeTable<'a>,
 }
 
@@ -146,7 +169,12 @@ impl<'a> Document<'a> {
     /// Parses as much as possible; every mistake of syntax is told.
     pub(super) fn parse(file: &'a ConfigFile, mistakes: &mut Vec<Mistake>) -> Self {
         let (root, errors) = DeTable::parse_recoverable(&file.text);
-        let document = Self { path: file.path.display().to_string(), text: &file.text, root: root.into_inner() };
+        let document = Self {
+            path: file.path.display().to_string(),
+            text: &file.text,
+            imported: file.imported.is_some(),
+            root: root.into_inner(),
+        };
         for error in errors {
             let message = error.message().trim().replace('\n', ", ");
             mistakes.push(Mistake { at: document.origin(error.span().unwrap_or(0..0)), message });
@@ -155,6 +183,9 @@ impl<'a> Document<'a> {
     }
 
     pub(super) fn origin(&self, span: Range<usize>) -> Origin {
+        if self.imported {
+            return Origin::Environment { variable: LLM_CONFIG_PATH.to_owned() };
+        }
         let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
         let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         Origin::File {

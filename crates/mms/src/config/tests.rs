@@ -14,7 +14,7 @@ const EXAMPLE: &str = include_str!("../../../../mms.example.toml");
 
 fn read(flags: &ServeFlags, variables: &[(&str, &str)], text: &str) -> Result<Config, Mistakes> {
     let environment: Environment = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let file = ConfigFile { path: "mms.toml".into(), text: text.to_owned() };
+    let file = ConfigFile::new("mms.toml", text.to_owned());
     Config::read(flags, &environment, Some(&file))
 }
 

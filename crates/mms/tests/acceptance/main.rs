@@ -10,6 +10,7 @@ mod conversations;
 mod embeddings;
 mod evaluations;
 mod files;
+mod import;
 mod routing;
 #[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]

@@ -46,6 +46,13 @@ impl Server {
         Self::spawn(mms(), folder, flags)
     }
 
+    /// Starts a server in a prepared folder, with these variables in its environment.
+    pub fn start_with(folder: tempfile::TempDir, variables: &[(&str, &str)]) -> Self {
+        let mut command = mms();
+        command.envs(variables.iter().copied());
+        Self::spawn(command, folder, &[])
+    }
+
     /// Starts a server in a prepared folder whose folder `disk`, where its evaluation store is, has [`SMALL_DISK`] of space.
     pub fn start_on_small_disk(folder: tempfile::TempDir) -> (Self, Disk) {
         let disk = folder.path().join("disk");
