@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast the server is, in one run, as ratios to something that is measured beside it: a bare libzmq server, a
 //! plain llama.cpp loop, the same request without what is measured, another policy. docs/benchmarks.md tells how each is measured.
 
+mod conversation;
 mod figure;
 mod life;
 mod memory;
@@ -73,6 +74,8 @@ enum Part {
     Throughput,
     /// First token of prompts that begin as an earlier one
     Prefix,
+    /// First token of a conversation's turns
+    Conversation,
     /// A long prompt that arrives while answers are streamed
     PromptBesideStreams,
     /// One model takes another's place
@@ -90,6 +93,7 @@ impl Part {
             Self::Life => life::life(bench),
             Self::Throughput => throughput::throughput(bench),
             Self::Prefix => prefix::prefix(bench),
+            Self::Conversation => conversation::conversation(bench),
             Self::PromptBesideStreams => prompt_beside_streams::prompt_beside_streams(bench),
             Self::Swaps => swaps::swaps(bench),
             Self::Trace => trace::trace(bench),
