@@ -7,11 +7,13 @@ mod probe;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
+use llama_cpp_2::token::LlamaToken;
 use mms_protocol::generate::{ChatMessage, Role, Tool};
 use serde_json::{Map, Value, json};
 
 use crate::chat::probe::{Abilities, CallShape};
 use crate::json::dumps;
+use crate::special::Replaced;
 use crate::template::{ChatTemplate, render_plain};
 use crate::tools::{PastCall, Syntax};
 
@@ -51,6 +53,11 @@ impl Message {
             tool_call_id: message.tool_call_id.as_deref().map(&mut *hide),
             name: message.name.as_deref().map(hide),
         }
+    }
+
+    /// Its text is marked as an answer of these tokens.
+    pub(crate) fn mark(&mut self, tokens: Vec<LlamaToken>, replaced: &mut Replaced) {
+        self.content = replaced.mark(&self.content, tokens);
     }
 
     fn text(role: Role, content: String) -> Self {

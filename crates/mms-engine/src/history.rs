@@ -7,19 +7,22 @@
 
 use llama_cpp_2::token::LlamaToken;
 use mms_protocol::conversation::system_messages;
-use mms_protocol::generate::{ChatMessage, Prompt, Role, Tool};
+use mms_protocol::generate::{ChatMessage, Prompt, Role, Spoken, Tool};
 use mms_protocol::worker::GenerateFailure;
 
 use crate::prompt::Prompter;
+use crate::slot::count;
 
 /// What a template writes around a message, tokens, about.
 const AROUND: usize = 8;
 
 /// What is asked with a history.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Past {
+pub(crate) struct Past<'a> {
     /// Messages of it.
     pub(crate) messages: usize,
+    /// Answers of it as they were generated.
+    pub(crate) spoken: &'a [Spoken],
     /// Tokens that the answer may have.
     pub(crate) max_tokens: Option<u32>,
 }
@@ -29,9 +32,9 @@ pub(crate) fn tokens(
     prompter: &Prompter,
     prompt: &Prompt,
     offered: &[Tool],
-    past: Past,
+    past: Past<'_>,
 ) -> Result<(Vec<LlamaToken>, usize), GenerateFailure> {
-    let whole = prompter.tokens(prompt, offered);
+    let whole = prompter.tokens(prompt, offered, past.spoken);
     let Prompt::Chat(messages) = prompt else { return whole.map(|tokens| (tokens, 0)) };
     let room = room(prompter.context_length() as usize, past.max_tokens);
     match whole {
@@ -47,7 +50,11 @@ pub(crate) fn tokens(
     let first = first_within(messages, &begins, room / 2, |message| prompter.about(message));
     for &from in begins.iter().filter(|from| **from >= first) {
         let shown = messages[..begin].iter().chain(&messages[from..]).cloned().collect();
-        match prompter.tokens(&Prompt::Chat(shown), offered) {
+        let spoken = past.spoken.iter().filter_map(|spoken| {
+            let behind = (spoken.message as usize).checked_sub(from)?;
+            Some(Spoken { message: count(begin + behind), tokens: spoken.tokens.clone() })
+        });
+        match prompter.tokens(&Prompt::Chat(shown), offered, &spoken.collect::<Vec<_>>()) {
             Ok(tokens) if tokens.len() <= room || from == last => return Ok((tokens, from - begin)),
             Err(GenerateFailure::ContextExceeded { .. }) if from != last => {}
             Err(failure) => return Err(failure),

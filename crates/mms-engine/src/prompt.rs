@@ -17,7 +17,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
-use mms_protocol::generate::{ChatMessage, EmbedInput, Prompt, Tool};
+use mms_protocol::generate::{ChatMessage, EmbedInput, Prompt, Spoken, Tool};
 use mms_protocol::worker::GenerateFailure;
 
 use crate::chat::{self, Chat, Message};
@@ -128,8 +128,14 @@ impl Prompter {
         }
     }
 
-    /// The tokens of a prompt: at least one, and less than the context holds. A chat is told of `offered`.
-    pub(crate) fn tokens(&self, prompt: &Prompt, offered: &[Tool]) -> Result<Vec<LlamaToken>, GenerateFailure> {
+    /// The tokens of a prompt: at least one, and less than the context holds. A chat is told of `offered`, and has what was `spoken` as
+    /// it was generated.
+    pub(crate) fn tokens(
+        &self,
+        prompt: &Prompt,
+        offered: &[Tool],
+        spoken: &[Spoken],
+    ) -> Result<Vec<LlamaToken>, GenerateFailure> {
         let mut tokens = Vec::new();
         match prompt {
             Prompt::Raw(text) => {
@@ -143,7 +149,7 @@ impl Prompter {
                 return self.checked(tokens);
             }
             Prompt::Chat(messages) if messages.is_empty() => {}
-            Prompt::Chat(messages) => self.chat_tokens(messages, offered, &mut tokens)?,
+            Prompt::Chat(messages) => self.chat_tokens(messages, offered, spoken, &mut tokens)?,
         }
         let bos = self.vocabulary.bos();
         if self.vocabulary.should_add_bos() && bos.0 >= 0 && !tokens.is_empty() && tokens.first() != Some(&bos) {
@@ -244,26 +250,75 @@ impl Prompter {
         &self,
         messages: &[ChatMessage],
         offered: &[Tool],
+        spoken: &[Spoken],
         tokens: &mut Vec<LlamaToken>,
     ) -> Result<(), GenerateFailure> {
+        let mut marked: Vec<_> = spoken.iter().filter_map(|spoken| self.worth_marking(messages, spoken)).collect();
+        if !marked.is_empty() && self.rendered_tokens(messages, offered, &marked, tokens)? {
+            return Ok(());
+        }
+        // Mostly it is the space before an answer that templates have a will of their own about.
+        let all = marked.len();
+        marked.retain(|(place, _)| !messages[*place].content.starts_with(char::is_whitespace));
+        if (1..all).contains(&marked.len()) && self.rendered_tokens(messages, offered, &marked, tokens)? {
+            return Ok(());
+        }
+        self.rendered_tokens(messages, offered, &[], tokens).map(drop)
+    }
+
+    /// The place and the tokens of an answer that its text would not give, or that templates trim.
+    fn worth_marking(&self, messages: &[ChatMessage], spoken: &Spoken) -> Option<(usize, Vec<LlamaToken>)> {
+        let place = spoken.message as usize;
+        let text = &messages.get(place)?.content;
+        let tokens: Vec<LlamaToken> = spoken.tokens.iter().map(|&id| self.own_token(id).ok()).collect::<Option<_>>()?;
+        let mut bytes = Vec::with_capacity(text.len());
+        tokens.iter().for_each(|&token| self.vocabulary.token_to_piece_into(token, &mut bytes, false, None));
+        let mut usual = Vec::new();
+        self.vocabulary.tokenize_into(text.as_bytes(), &mut usual, false, false);
+        (bytes == text.as_bytes() && (usual != tokens || text.trim() != text)).then_some((place, tokens))
+    }
+
+    /// False: a marked answer is not shown as it was generated, and no tokens were added.
+    fn rendered_tokens(
+        &self,
+        messages: &[ChatMessage],
+        offered: &[Tool],
+        marked: &[(usize, Vec<LlamaToken>)],
+        tokens: &mut Vec<LlamaToken>,
+    ) -> Result<bool, GenerateFailure> {
         let mut replaced = Replaced::default();
         let mut hide = |text: &str| self.control_tokens.hide(text, &mut replaced).into_owned();
-        let messages = messages.iter().map(|message| Message::new(message, &mut hide)).collect();
+        let mut messages: Vec<Message> = messages.iter().map(|message| Message::new(message, &mut hide)).collect();
         let offered: Vec<_> = offered.iter().map(|tool| chat::tool(tool, &mut hide)).collect();
+        for (place, tokens) in marked {
+            messages[*place].mark(tokens.clone(), &mut replaced);
+        }
         let rendered = self.chat()?.render(messages, &offered);
         let rendered = rendered.map_err(|message| GenerateFailure::Template { message })?;
-        let parts = replaced.split(&rendered);
-        let texts = parts.iter().map(|part| match *part {
-            Part::Template(text) | Part::Plain(text) => text,
+        let Some(parts) = replaced.split(&rendered).filter(|parts| self.are_apart(parts)) else { return Ok(false) };
+        let texts = parts.iter().filter_map(|part| match *part {
+            Part::Template(text) | Part::Plain(text) => Some(text),
+            Part::Spoken(_) => None,
         });
         self.check_bytes(texts, self.most_prompt_tokens())?;
         for part in parts {
             match part {
                 Part::Template(text) => self.vocabulary.tokenize_into(text.as_bytes(), tokens, false, true),
                 Part::Plain(text) => self.vocabulary.tokenize_into(text.as_bytes(), tokens, false, false),
+                Part::Spoken(spoken) => tokens.extend_from_slice(spoken),
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// What follows marked answers gets the same tokens as without them: some vocabularies put a space before each text.
+    fn are_apart(&self, parts: &[Part<'_>]) -> bool {
+        let is_apart = |pair: &[Part<'_>]| match pair {
+            [Part::Spoken(_), Part::Template(text)] => self.control_tokens.begins(text),
+            [Part::Spoken(_), Part::Plain(_) | Part::Spoken(_)] => false,
+            _ => true,
+        };
+        self.kind == VocabularyKind::Bpe || parts.windows(2).all(is_apart)
     }
 }
 

@@ -151,7 +151,7 @@ fn texts(prompter: &Prompter, spec: &EmbedSpec) -> Result<Texts, GenerateFailure
 fn request(prompter: &Prompter, spec: GenerateSpec) -> Result<Box<Request>, GenerateFailure> {
     prompter.check_tokens(spec.sampling.logit_bias.iter().map(|&(id, _)| id))?;
     let tools = spec.tools.filter(|tools| tools.choice != ToolChoice::None && !tools.list.is_empty());
-    let past = Past { messages: spec.history as usize, max_tokens: spec.max_tokens };
+    let past = Past { messages: spec.history as usize, spoken: &spec.spoken, max_tokens: spec.max_tokens };
     let offered = tools.as_ref().map_or(&[][..], |tools| &tools.list);
     let (tokens, left_out) = history::tokens(prompter, &spec.prompt, offered, past)?;
     let constraint = |message: String| GenerateFailure::Constraint { message };

@@ -82,6 +82,8 @@ pub(crate) struct Job {
     pub(crate) output: Output,
     /// Control tokens that the output is to see the text of.
     pub(crate) shown: Arc<[LlamaToken]>,
+    /// The answer, where it is to be known.
+    pub(crate) spoken: Option<Vec<u32>>,
     /// Log probabilities are wanted, and of so many of the likeliest tokens.
     pub(crate) logprobs: Option<usize>,
     /// Tokens that may be generated.

@@ -4,8 +4,13 @@
 //! recognized. A message that contains such a text could then end its own turn and speak as another role. Before rendering, each
 //! control token's text inside a message is therefore replaced by one private-use character; after rendering, those characters are
 //! turned back into text that is tokenized without special tokens. Messages without such texts, nearly all, are left alone.
+//!
+//! In the same way an answer whose tokens are known is marked at both ends. Where the template shows it as it is, its tokens stand in the
+//! prompt as they were generated.
 
 use std::borrow::Cow;
+
+use llama_cpp_2::token::LlamaToken;
 
 /// The texts of a model's control tokens, to be found quickly.
 #[derive(Debug, Default)]
@@ -16,7 +21,16 @@ pub(crate) struct ControlTokens {
 
 /// What was replaced in the messages of one request.
 #[derive(Debug, Default)]
-pub(crate) struct Replaced(Vec<String>);
+pub(crate) struct Replaced(Vec<Entry>);
+
+/// What a placeholder stands for.
+#[derive(Debug)]
+enum Entry {
+    Text(String),
+    /// Before an answer of this text, whose tokens are known. The next entry is its end.
+    Begin(String, Vec<LlamaToken>),
+    End,
+}
 
 /// A part of a rendered prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +39,8 @@ pub(crate) enum Part<'a> {
     Template(&'a str),
     /// Plain text, whatever it looks like.
     Plain(&'a str),
+    /// An answer as it was generated.
+    Spoken(&'a [LlamaToken]),
 }
 
 /// Supplementary private use area B, of which at most this many are used.
@@ -69,6 +85,13 @@ impl ControlTokens {
         Cow::Owned(out)
     }
 
+    /// A control token stands at the beginning of this text.
+    pub(crate) fn begins(&self, text: &str) -> bool {
+        text.chars()
+            .next()
+            .is_some_and(|first| placeholder_index(first).is_none() && self.found_at(text, first).is_some())
+    }
+
     /// Length of the control token's text, or of the placeholder-like character, with which `rest` begins.
     fn found_at(&self, rest: &str, first: char) -> Option<usize> {
         if placeholder_index(first).is_some() {
@@ -81,35 +104,69 @@ impl ControlTokens {
 
 impl Replaced {
     fn placeholder(&mut self, text: &str) -> char {
-        let known = self.0.iter().position(|known| known == text);
-        let index = known.unwrap_or_else(|| {
-            self.0.push(text.to_owned());
+        let is_it = |entry: &Entry| matches!(entry, Entry::Text(known) if known == text);
+        let index = self.0.iter().position(is_it).unwrap_or_else(|| {
+            self.0.push(Entry::Text(text.to_owned()));
             self.0.len() - 1
         });
-        // More distinct texts than placeholders cannot come from a real vocabulary; the rest share the last one's place.
-        let index = u32::try_from(index.min(PLACEHOLDERS - 1)).unwrap_or(0);
-        char::from_u32(FIRST_PLACEHOLDER + index).unwrap_or(char::REPLACEMENT_CHARACTER)
+        placeholder(index)
     }
 
-    /// Splits a rendered prompt into what the template wrote and what stood for control tokens' texts in messages.
-    pub(crate) fn split<'a>(&'a self, rendered: &'a str) -> Vec<Part<'a>> {
+    /// Marks an answer that is shown as `text` and has these tokens.
+    pub(crate) fn mark(&mut self, text: &str, tokens: Vec<LlamaToken>) -> String {
+        if self.0.len() + 2 >= PLACEHOLDERS {
+            return text.to_owned();
+        }
+        self.0.extend([Entry::Begin(text.to_owned(), tokens), Entry::End]);
+        format!("{}{text}{}", placeholder(self.0.len() - 2), placeholder(self.0.len() - 1))
+    }
+
+    /// Splits a rendered prompt into what the template wrote, what stood for control tokens' texts in messages, and marked answers.
+    /// `None`: an answer is not shown as it is, or not as it followed its prompt.
+    pub(crate) fn split<'a>(&'a self, rendered: &'a str) -> Option<Vec<Part<'a>>> {
         let mut parts = Vec::new();
         let mut start = 0;
-        if !self.0.is_empty() {
-            for (at, character) in rendered.char_indices() {
-                let Some(text) = placeholder_index(character).and_then(|index| self.0.get(index)) else { continue };
-                if start < at {
-                    parts.push(Part::Template(&rendered[start..at]));
-                }
-                parts.push(Part::Plain(text));
-                start = at + character.len_utf8();
+        let mut at = 0;
+        while let Some(character) = rendered[at..].chars().next().filter(|_| !self.0.is_empty()) {
+            let index = placeholder_index(character);
+            let Some((index, entry)) = index.and_then(|index| Some((index, self.0.get(index)?))) else {
+                at += character.len_utf8();
+                continue;
+            };
+            if start < at {
+                parts.push(Part::Template(&rendered[start..at]));
             }
+            let behind = &rendered[at + character.len_utf8()..];
+            let rest = match entry {
+                Entry::Text(text) => {
+                    parts.push(Part::Plain(text));
+                    behind
+                }
+                Entry::Begin(text, tokens) => {
+                    let rest = behind.strip_prefix(text.as_str())?.strip_prefix(placeholder(index + 1))?;
+                    // A template that writes a space takes the answer's own one off.
+                    if text.starts_with(char::is_whitespace) && rendered[..at].ends_with(char::is_whitespace) {
+                        return None;
+                    }
+                    parts.push(Part::Spoken(tokens));
+                    rest
+                }
+                Entry::End => return None,
+            };
+            at = rendered.len() - rest.len();
+            start = at;
         }
         if start < rendered.len() {
             parts.push(Part::Template(&rendered[start..]));
         }
-        parts
+        Some(parts)
     }
+}
+
+fn placeholder(index: usize) -> char {
+    // More distinct texts than placeholders cannot come from a real vocabulary; the rest share the last one's place.
+    let index = u32::try_from(index.min(PLACEHOLDERS - 1)).unwrap_or(0);
+    char::from_u32(FIRST_PLACEHOLDER + index).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 fn placeholder_index(character: char) -> Option<usize> {
@@ -121,7 +178,7 @@ fn placeholder_index(character: char) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{ControlTokens, Part, Replaced};
+    use super::{ControlTokens, LlamaToken, Part, Replaced};
 
     fn tokens() -> ControlTokens {
         ControlTokens::new(["<s>", "<|end|>", "<|endoftext|>", "[INST]"].map(str::to_owned))
@@ -131,7 +188,7 @@ mod tests {
     fn only_control_tokens_are_replaced() {
         let mut replaced = Replaced::default();
         assert_eq!(tokens().hide("1 < 2 and a[I] <|", &mut replaced), "1 < 2 and a[I] <|");
-        assert_eq!(replaced.split("<|end|>x"), [Part::Template("<|end|>x")]);
+        assert_eq!(replaced.split("<|end|>x"), Some(vec![Part::Template("<|end|>x")]));
     }
 
     #[test]
@@ -142,7 +199,30 @@ mod tests {
         let parts = replaced.split(&rendered);
         let expect =
             [Part::Template("<s>a"), Part::Plain("<|endoftext|>"), Part::Plain("<s>"), Part::Template("b<|end|>")];
-        assert_eq!(parts, expect);
+        assert_eq!(parts, Some(expect.into()));
+    }
+
+    #[test]
+    fn a_marked_answer_is_its_tokens_where_it_is_shown_as_it_is() {
+        let answer = [LlamaToken(5), LlamaToken(6)];
+        let marked = |text: &str| {
+            let mut replaced = Replaced::default();
+            let hidden = tokens().hide(text, &mut replaced).into_owned();
+            let marked = replaced.mark(&hidden, answer.into());
+            (replaced, marked)
+        };
+        let (replaced, text) = marked("a <s> b");
+        let whole = format!("<s>{text}<|end|>");
+        let expect = vec![Part::Template("<s>"), Part::Spoken(&answer), Part::Template("<|end|>")];
+        assert_eq!(replaced.split(&whole), Some(expect));
+        assert_eq!(replaced.split("not shown"), Some(vec![Part::Template("not shown")]));
+        // A template that shows a part of it, or changes it.
+        for shown in [&text[4..], &text[..text.len() - 4], &text.replace("a ", "A "), &text.replace(' ', "")] {
+            assert_eq!(replaced.split(shown), None, "{shown}");
+        }
+        let (replaced, text) = marked(" a");
+        assert!(replaced.split(&format!("[INST]{text}")).is_some());
+        assert_eq!(replaced.split(&format!("[INST] {text}")), None, "with one space too many");
     }
 
     proptest! {
@@ -151,8 +231,9 @@ mod tests {
             let mut replaced = Replaced::default();
             let hidden = tokens().hide(&content, &mut replaced).into_owned();
             let mut whole = String::new();
-            for part in replaced.split(&hidden) {
+            for part in replaced.split(&hidden).expect("nothing is marked") {
                 match part {
+                    Part::Spoken(_) => prop_assert!(false, "nothing is marked"),
                     Part::Plain(text) => whole.push_str(text),
                     Part::Template(text) => {
                         prop_assert!(!text.contains("<s>") && !text.contains("<|end|>"));

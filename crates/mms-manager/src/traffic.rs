@@ -94,7 +94,13 @@ mod tests {
         assert_eq!((now.prompt_tokens, now.cached_tokens, now.completion_tokens), (10, 4, 8));
         // What is held back until the end is told with the end.
         let usage = Usage { prompt_tokens: 10, completion_tokens: 7, cached_tokens: 4 };
-        tally.hear(&ToHost::Finished { id: 1, reason: FinishReason::Stop, usage, timings: Timings::default() });
+        tally.hear(&ToHost::Finished {
+            id: 1,
+            reason: FinishReason::Stop,
+            usage,
+            timings: Timings::default(),
+            tokens: Vec::new(),
+        });
         tally.hear(&ToHost::Failed { id: 2, failure: GenerateFailure::Cancelled });
         assert_eq!(counters.traffic().completion_tokens, 12);
         assert!(tally.under_way.is_empty(), "nothing is kept of what has ended");

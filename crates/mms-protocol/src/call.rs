@@ -357,6 +357,7 @@ impl GenerateArgs {
                 tools,
                 logprobs: args.integer("logprobs", 0, MAX_LOGPROBS.into())?.map(|n| n as u32),
                 history: 0,
+                spoken: Vec::new(),
                 label: None,
             },
             conversation_id: read_conversation_id(args)?,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::Args;
 use crate::error::Refusal;
-use crate::generate::{ChatMessage, GenerateSpec, Prompt, Role};
+use crate::generate::{ChatMessage, GenerateSpec, Prompt, Role, Spoken};
 
 /// Longest accepted `conversation_id`, bytes.
 pub const MAX_CONVERSATION_ID_BYTES: usize = 256;
@@ -18,6 +18,8 @@ pub struct History {
     pub messages: u32,
     /// Of them, so many are not shown to this model, whose context they had outgrown before.
     pub left_out: BTreeMap<String, u32>,
+    /// Of them, answers whose tokens are known, each with the model that gave it. Messages are counted from the first of the history.
+    pub spoken: Vec<(String, Spoken)>,
 }
 
 impl History {
@@ -27,6 +29,11 @@ impl History {
         spec.history = self.messages - left_out;
         if let Prompt::Chat(messages) = &mut spec.prompt {
             let begin = system_messages(messages);
+            let own = self.spoken.iter().filter(|(speaker, spoken)| speaker == model && spoken.message >= left_out);
+            let place = |message: u32| u32::try_from(begin).unwrap_or(u32::MAX).saturating_add(message - left_out);
+            let placed =
+                own.map(|(_, spoken)| Spoken { message: place(spoken.message), tokens: spoken.tokens.clone() });
+            spec.spoken = placed.collect();
             let end = (begin + left_out as usize).min(messages.len());
             messages.drain(begin..end);
         }

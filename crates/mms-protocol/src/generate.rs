@@ -162,6 +162,15 @@ impl Default for Sampling {
     }
 }
 
+/// An answer as it was generated. The tokens of its text may be others, and then nothing of it would be found in the KV cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoken {
+    /// Which message of the chat, from 0.
+    pub message: u32,
+    /// Its tokens. They count only where they make exactly its text.
+    pub tokens: Vec<u32>,
+}
+
 /// Everything that a worker needs to answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerateSpec {
@@ -186,6 +195,9 @@ pub struct GenerateSpec {
     /// context is full.
     #[serde(default)]
     pub history: u32,
+    /// Of the history, answers of this model with the tokens that they were generated as.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spoken: Vec<Spoken>,
     /// Whose KV state this leaves, to be found when the conversation is to be forgotten. Never used twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<u64>,
@@ -203,6 +215,7 @@ impl GenerateSpec {
             tools: None,
             logprobs: None,
             history: 0,
+            spoken: Vec::new(),
             label: None,
         }
     }

@@ -419,6 +419,9 @@ pub struct Generation {
     /// What became of that conversation; `None`: there is none, or none are kept.
     #[serde(skip)]
     pub conversation: Option<ConversationView>,
+    /// Of an answer in a conversation: its tokens, to go on from.
+    #[serde(skip)]
+    pub tokens: Vec<u32>,
     /// Tools that the model called.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,

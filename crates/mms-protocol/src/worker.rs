@@ -156,6 +156,9 @@ pub enum ToHost {
         usage: Usage,
         /// Where the time went.
         timings: Timings,
+        /// Of an answer in a conversation ([`GenerateSpec::label`]) that is text alone: its tokens.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tokens: Vec<u32>,
     },
     /// The last message of an id that did not work.
     Failed {

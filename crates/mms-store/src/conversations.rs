@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mms_protocol::generate::ChatMessage;
+use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
 use keeper::{Keeper, Shared};
@@ -23,7 +24,17 @@ use keeper::{Keeper, Shared};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     messages: Vec<ChatMessage>,
+    spoken: Option<SpokenBy>,
     bytes: usize,
+}
+
+/// An answer as it was generated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpokenBy {
+    /// The model that gave it.
+    pub model: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
 }
 
 /// A conversation, as it is kept.
@@ -75,10 +86,16 @@ pub struct ConversationFile {
 }
 
 impl Turn {
-    /// Of these messages, the answer last.
-    pub fn new(messages: Vec<ChatMessage>) -> Self {
-        let bytes = messages.iter().map(bytes).sum();
-        Self { messages, bytes }
+    /// Of these messages, the answer last; as it was generated, if that is known.
+    pub fn new(messages: Vec<ChatMessage>, spoken: Option<SpokenBy>) -> Self {
+        let tokens = spoken.as_ref().map_or(0, |spoken| spoken.model.len() + 4 * spoken.tokens.len());
+        let bytes = tokens + messages.iter().map(bytes).sum::<usize>();
+        Self { messages, spoken, bytes }
+    }
+
+    /// The last message as it was generated.
+    pub fn spoken(&self) -> Option<&SpokenBy> {
+        self.spoken.as_ref()
     }
 
     /// What was said.

@@ -80,6 +80,7 @@ mod tests {
             total_ms: 12.5,
             conversation_id: None,
             conversation: None,
+            tokens: Vec::new(),
             tool_calls: Vec::new(),
             logprobs: Vec::new(),
         }))

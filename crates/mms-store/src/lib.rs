@@ -20,7 +20,9 @@ mod time;
 mod trust;
 mod writer;
 
-pub use conversations::{Conversation, ConversationFile, ConversationFileOptions, ConversationFileStatus, Turn};
+pub use conversations::{
+    Conversation, ConversationFile, ConversationFileOptions, ConversationFileStatus, SpokenBy, Turn,
+};
 pub use error::StoreError;
 pub use events::metrics_of;
 pub use mms_protocol::evaluation::{

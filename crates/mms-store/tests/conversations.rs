@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use mms_protocol::generate::{ChatMessage, Role};
-use mms_store::{Conversation, ConversationFile, ConversationFileOptions, Turn};
+use mms_store::{Conversation, ConversationFile, ConversationFileOptions, SpokenBy, Turn};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -36,7 +36,11 @@ fn open(path: &Path) -> (ConversationFile, Receiver<Vec<Conversation>>) {
 
 fn turn(text: &str) -> Arc<Turn> {
     let messages = [(Role::User, text), (Role::Assistant, "Yes.")];
-    Arc::new(Turn::new(messages.map(|(role, text)| ChatMessage::new(role, text)).into()))
+    let spoken = SpokenBy { model: "m".to_owned(), tokens: vec![1, 2, 31_000] };
+    Arc::new(Turn::new(
+        messages.map(|(role, text)| ChatMessage::new(role, text)).into(),
+        (text != "x").then_some(spoken),
+    ))
 }
 
 fn conversation(id: &str, label: u64, turns: &[&str]) -> Conversation {
@@ -176,7 +180,7 @@ fn what_cannot_be_read_is_left_out_and_later_formats_are_left_alone() {
     let (file, told) = open(&path);
     assert_eq!(found(&told), []);
     until("the format to be told", || {
-        file.status().detail.contains("has format 99, this program knows formats up to 1")
+        file.status().detail.contains("has format 99, this program knows formats up to 2")
     });
     file.close();
 }

@@ -61,6 +61,7 @@ impl Engine {
             chooser: Chooser::new(&sampling, guard, Seen { model: self.loaded.model, prompt: &prompt, context_length }),
             output: Output::new(stop, recognizer),
             shown: shown.unwrap_or_default(),
+            spoken: label.map(|_| Vec::new()),
             logprobs: logprobs.map(|most| most as usize),
             limit: match max_tokens {
                 // Without a limit of its own an answer ends with the context: not every model comes to an end.

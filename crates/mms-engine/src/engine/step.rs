@@ -134,6 +134,9 @@ impl Engine {
             Some(FinishReason::Stop)
         } else {
             job.generated += 1;
+            if let (Some(spoken), Ok(id)) = (&mut job.spoken, u32::try_from(token.0)) {
+                spoken.push(id);
+            }
             scratch.piece.clear();
             vocabulary.token_to_piece_into(token, &mut scratch.piece, job.shown.contains(&token), None);
             let logprob = job.logprobs.map(|most| logprob(logits, token, most, &vocabulary));
@@ -166,7 +169,8 @@ impl Engine {
             None => self.slots[slot].work = Work::Decoding { job, next: token },
             Some(reason) => {
                 let (usage, timings) = (job.usage(), job.timings(now));
-                scratch.said.push(ToHost::Finished { id: job.id, reason, usage, timings });
+                let tokens = job.spoken.take().filter(|_| !job.output.has_called()).unwrap_or_default();
+                scratch.said.push(ToHost::Finished { id: job.id, reason, usage, timings, tokens });
             }
         }
     }

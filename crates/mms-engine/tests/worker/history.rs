@@ -1,9 +1,9 @@
 //! Chats that have outgrown the context: the oldest turns go, whole, and it is told how much; what follows goes on from the cache.
 
-use mms_protocol::generate::{ChatMessage, GenerateSpec, Prompt, Role};
+use mms_protocol::generate::{ChatMessage, Constraint, GenerateSpec, Prompt, Role, Sampling, Spoken};
 use mms_protocol::worker::{EngineSettings, GenerateFailure};
 
-use crate::support::{Answer, End, Host, ask};
+use crate::support::{Answer, End, Host, ask, ramble};
 
 const CONTEXT: u32 = 512;
 
@@ -71,4 +71,43 @@ fn what_is_new_is_never_left_out() {
     let messages = (0..40).flat_map(turn).chain([say(Role::User, "And?")]).collect();
     let spec = GenerateSpec { prompt: Prompt::Chat(messages), ..ask("", 8) };
     assert!(matches!(host.generate(&spec).end, End::Failed(GenerateFailure::ContextExceeded { .. })));
+}
+
+/// So hot that the tokens of an answer are hardly ever those that its text would get.
+fn hot(seed: u32) -> GenerateSpec {
+    let sampling = Sampling { seed: Some(seed), ..ramble("", 1).sampling };
+    let constraint = Some(Constraint::Grammar("root ::= [a-z ] root".to_owned()));
+    GenerateSpec { sampling, constraint, label: Some(seed.into()), ..ask("Tell me about ships.", 40) }
+}
+
+#[test]
+fn an_answer_is_found_in_the_cache_as_it_was_generated() {
+    let mut host = host();
+    let mut differed = 0;
+    for seed in 0..6 {
+        let first = host.generate(&hot(seed));
+        assert_eq!(first.tokens.len(), first.usage().completion_tokens as usize);
+        let talk = vec![
+            say(Role::User, "Tell me about ships."),
+            say(Role::Assistant, &first.text),
+            say(Role::User, "And boats?"),
+        ];
+        let plain = GenerateSpec { prompt: Prompt::Chat(talk), history: 2, ..ask("", 8) };
+        let with = |tokens: &[u32]| {
+            let spoken = vec![Spoken { message: 1, tokens: tokens.to_vec() }];
+            GenerateSpec { spoken, ..plain.clone() }
+        };
+        let second = host.generate(&with(&first.tokens));
+        let whole = first.prompt_tokens + first.usage().completion_tokens;
+        assert!(second.cached_tokens + 1 >= whole, "{} of {whole}", second.cached_tokens);
+        // Tokens that make another text count for nothing.
+        let mut others = first.tokens.clone();
+        others.reverse();
+        let usual = host.generate(&plain);
+        for wrong in [with(&others), with(&[5, 4_000_000]), with(&[])] {
+            assert_eq!(host.generate(&wrong).prompt_tokens, usual.prompt_tokens);
+        }
+        differed += u32::from(usual.prompt_tokens != second.prompt_tokens);
+    }
+    assert!(differed > 3, "{differed}");
 }

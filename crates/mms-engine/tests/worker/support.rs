@@ -33,6 +33,7 @@ pub(crate) struct Answer {
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_tokens: u32,
     pub(crate) left_out: u32,
+    pub(crate) tokens: Vec<u32>,
     pub(crate) end: End,
 }
 
@@ -45,6 +46,7 @@ struct Partial {
     prompt_tokens: u32,
     cached_tokens: u32,
     left_out: u32,
+    tokens: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -180,8 +182,9 @@ impl Host {
                     assert!(tokens > 0 && ends[index(id)].is_none());
                     partial[index(id)].calls.push(call);
                 }
-                ToHost::Finished { id, reason, usage, timings } => {
+                ToHost::Finished { id, reason, usage, timings, tokens } => {
                     assert!(ends[index(id)].is_none(), "ended twice");
+                    partial[index(id)].tokens = tokens;
                     ends[index(id)] = Some(End::Finished { reason, usage, timings });
                 }
                 ToHost::Failed { id, failure } => {
@@ -193,7 +196,7 @@ impl Host {
         }
         let with_end = partial.into_iter().zip(ends);
         with_end
-            .map(|(Partial { pieces, logprobs, calls, prompt_tokens, cached_tokens, left_out }, end)| Answer {
+            .map(|(Partial { pieces, logprobs, calls, prompt_tokens, cached_tokens, left_out, tokens }, end)| Answer {
                 text: pieces.concat(),
                 pieces,
                 logprobs,
@@ -201,6 +204,7 @@ impl Host {
                 prompt_tokens,
                 cached_tokens,
                 left_out,
+                tokens,
                 end: end.expect("all have ended"),
             })
             .collect()

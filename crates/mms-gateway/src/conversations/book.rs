@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mms_protocol::conversation::{ConversationView, History};
-use mms_protocol::generate::ChatMessage;
-use mms_store::{Conversation, Turn};
+use mms_protocol::generate::{ChatMessage, Spoken};
+use mms_store::{Conversation, SpokenBy, Turn};
 
 /// One conversation has at most so many bytes; no context holds more text than that.
 const MOST_BYTES_OF_ONE: usize = 4 << 20;
@@ -192,7 +192,15 @@ pub(super) fn history(conversation: &Conversation) -> (Vec<ChatMessage>, History
         conversation.turns.iter().flat_map(|turn| turn.messages().iter().cloned()).collect();
     let left_out = |begins: u64| count(begins.saturating_sub(conversation.first_message));
     let left_out = conversation.begins.iter().map(|(model, begins)| (model.clone(), left_out(*begins))).collect();
-    let history = History { messages: count(messages.len() as u64), left_out };
+    let mut spoken = Vec::new();
+    let mut at = 0;
+    for turn in &conversation.turns {
+        at += turn.messages().len() as u64;
+        spoken.extend(turn.spoken().map(|SpokenBy { model, tokens }| {
+            (model.clone(), Spoken { message: count(at.saturating_sub(1)), tokens: tokens.clone() })
+        }));
+    }
+    let history = History { messages: count(messages.len() as u64), left_out, spoken };
     (messages, history)
 }
 

@@ -12,7 +12,7 @@ use mms_protocol::conversation::{ConversationView, History};
 use mms_protocol::generate::{ChatMessage, Prompt, Role};
 use mms_protocol::view::Generation;
 use mms_protocol::{ErrorCode, Refusal};
-use mms_store::Conversation;
+use mms_store::{Conversation, SpokenBy};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
@@ -87,11 +87,13 @@ impl Turn {
         let mut answer = ChatMessage::new(Role::Assistant, generation.text.clone());
         answer.tool_calls.clone_from(&generation.tool_calls);
         messages.push(answer);
+        let tokens = std::mem::take(&mut generation.tokens);
+        let spoken = (!tokens.is_empty()).then(|| SpokenBy { model: generation.model_id.clone(), tokens });
         let done = Done {
             id: seat.id.clone(),
             label,
             system,
-            turn: mms_store::Turn::new(messages),
+            turn: mms_store::Turn::new(messages, spoken),
             model: generation.model_id.clone(),
             begins: first_message + u64::from(not_shown) + u64::from(left_out),
         };

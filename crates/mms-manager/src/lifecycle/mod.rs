@@ -189,7 +189,7 @@ pub struct Vectors {
 }
 
 /// The figures at the end of a generation.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finish {
     /// Why it ended.
     pub reason: FinishReason,
@@ -197,6 +197,8 @@ pub struct Finish {
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
+    /// See [`mms_protocol::view::Generation::tokens`].
+    pub tokens: Vec<u32>,
 }
 
 /// What to do.

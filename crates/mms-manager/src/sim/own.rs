@@ -70,8 +70,12 @@ impl<'a> Own<'a> {
                 worker(place, WorkerInput::Loaded { slots, measured: None })
             }
             Happens::Answered(place, request) => {
-                let finish =
-                    Finish { reason: FinishReason::Stop, usage: Usage::default(), timings: Timings::default() };
+                let finish = Finish {
+                    reason: FinishReason::Stop,
+                    usage: Usage::default(),
+                    timings: Timings::default(),
+                    tokens: Vec::new(),
+                };
                 worker(place, WorkerInput::Says(request as u64, Said::Finished(finish)))
             }
             Happens::Gone(place) => worker(place, WorkerInput::Gone("it was told to end".to_owned())),

@@ -160,6 +160,7 @@ impl Clients {
             total_ms: ms_between(client.arrived, Instant::now()),
             conversation_id: client.conversation_id,
             conversation: None,
+            tokens: finish.tokens,
             tool_calls: client.tool_calls,
             logprobs: client.logprobs,
         });

@@ -331,8 +331,8 @@ impl Attendant {
                 WorkerInput::Says(id, Said::Embedded(Vectors { vectors, prompt_tokens }))
             }
             ToHost::Planned(_) => WorkerInput::Alive,
-            ToHost::Finished { id, reason, usage, timings } => {
-                WorkerInput::Says(id, Said::Finished(Finish { reason, usage, timings }))
+            ToHost::Finished { id, reason, usage, timings, tokens } => {
+                WorkerInput::Says(id, Said::Finished(Finish { reason, usage, timings, tokens }))
             }
             ToHost::Failed { id, failure } => WorkerInput::Says(id, Said::Failed(failure)),
             ToHost::Heartbeat(beat) => {

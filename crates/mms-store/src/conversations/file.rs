@@ -17,7 +17,10 @@ use crate::StoreError;
 use crate::schema::{self, Identity};
 
 /// Applied in this order; `user_version` counts how many of them a file has had.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/conversations/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/conversations/0001_tables.sql"),
+    include_str!("../../migrations/conversations/0002_spoken.sql"),
+];
 
 pub(super) struct File {
     path: PathBuf,
@@ -50,7 +53,7 @@ impl File {
             )?;
             let mut turns = self
                 .connection
-                .prepare("SELECT number, messages FROM turns WHERE conversation = ?1 ORDER BY number")?;
+                .prepare("SELECT number, messages, spoken FROM turns WHERE conversation = ?1 ORDER BY number")?;
             let heads: Vec<(Conversation, bool)> = all.query_map([], head)?.collect::<rusqlite::Result<_>>()?;
             let mut found = Vec::with_capacity(heads.len());
             for (mut conversation, mut is_whole) in heads {
@@ -60,7 +63,7 @@ impl File {
                     let number: i64 = row.get(0)?;
                     match parsed::<Vec<ChatMessage>>(row, 1) {
                         Some(messages) if number as u64 == next => {
-                            conversation.turns.push_back(Arc::new(Turn::new(messages)));
+                            conversation.turns.push_back(Arc::new(Turn::new(messages, parsed(row, 2))));
                             next += 1;
                         }
                         Some(_) | None => is_whole = false,
@@ -181,10 +184,10 @@ fn put(transaction: &Transaction<'_>, conversation: &Conversation) -> rusqlite::
     transaction.prepare_cached(text)?.execute(params![id, first])?;
     let query = "SELECT max(number) FROM turns WHERE conversation = ?1";
     let last: Option<i64> = transaction.prepare_cached(query)?.query_row([id], |row| row.get(0))?;
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO turns (conversation, number, messages) VALUES (?1, ?2, ?3)")?;
+    let mut insert = transaction
+        .prepare_cached("INSERT INTO turns (conversation, number, messages, spoken) VALUES (?1, ?2, ?3, ?4)")?;
     for (number, turn) in (first..).zip(turns).filter(|(number, _)| last.is_none_or(|last| *number > last)) {
-        insert.execute(params![id, number, json(turn.messages())?])?;
+        insert.execute(params![id, number, json(turn.messages())?, turn.spoken().map(json).transpose()?])?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ fn book(conversations: usize, bytes: usize) -> Book {
 /// A turn of two messages, together of about so many bytes.
 fn done(id: &str, label: u64, bytes: usize, begins: u64) -> Done {
     let answer = ChatMessage::new(Role::Assistant, "x".repeat(bytes));
-    let turn = Turn::new(vec![ChatMessage::new(Role::User, ""), answer]);
+    let turn = Turn::new(vec![ChatMessage::new(Role::User, ""), answer], None);
     Done { id: id.to_owned(), label, system: Vec::new(), turn, model: "m".to_owned(), begins }
 }
 

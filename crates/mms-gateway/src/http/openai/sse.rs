@@ -208,6 +208,7 @@ mod tests {
             total_ms: 2.0,
             conversation_id: None,
             conversation: None,
+            tokens: Vec::new(),
             tool_calls: Vec::new(),
             logprobs: Vec::new(),
             reason: None,

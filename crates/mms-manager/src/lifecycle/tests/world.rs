@@ -252,7 +252,12 @@ impl World {
 
     pub(super) fn finish(&mut self, worker: WorkerId, request: RequestId) {
         self.workers.get_mut(&worker).unwrap().inside.remove(&request);
-        let finish = Finish { reason: FinishReason::Stop, usage: Usage::default(), timings: Timings::default() };
+        let finish = Finish {
+            reason: FinishReason::Stop,
+            usage: Usage::default(),
+            timings: Timings::default(),
+            tokens: Vec::new(),
+        };
         self.says(worker, WorkerInput::Says(request, Said::Finished(finish)));
     }
 
