@@ -10,7 +10,7 @@ use mms_protocol::call::seconds_of;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a check (smoke) or a request (bench) failed, or the output could not be written
+  1    a check (smoke, services) or a request (bench) failed, or the output could not be written
   2    mistake in the command line or the configuration
   3    no server at the endpoint
   4    the server refused the request
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Resident models, memory and health of the server
     Status(Target),
+    /// Which of the server's downstream services answer
+    Services(Target),
     /// Watch models, memory and requests of the server, live
     Top(TopArgs),
     /// Follow what the server tells of models and errors, live; Ctrl-C ends it
@@ -314,6 +316,17 @@ pub(crate) enum ModelsAction {
     Load(ModelTarget),
     /// Take a model out of memory
     Unload(ModelTarget),
+    /// Which model the server would take for a kind of task, and why
+    Select {
+        /// Such as chat, code-generation, or a preference such as quality
+        task: String,
+        /// Context that it needs, tokens
+        #[arg(long, value_name = "TOKENS")]
+        context: Option<u32>,
+        /// Which server.
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// A model of a server.

@@ -10,6 +10,7 @@ mod events;
 mod generate;
 mod models;
 mod ping;
+mod services;
 mod smoke;
 mod status;
 mod top;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Events(args) => client_runtime()?.block_on(events::run(&args)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),
         Command::Top(args) => client_runtime()?.block_on(top::run(&args)),
+        Command::Services(target) => client_runtime()?.block_on(services::run(&target)),
         Command::Status(target) => client_runtime()?.block_on(status::run(&target)),
         Command::Config(args) => config::run(&args.action),
         Command::Completions { shell } => {

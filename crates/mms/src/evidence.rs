@@ -12,14 +12,14 @@ use tracing::debug;
 
 /// Between two looks at the evaluations.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Before the store is tried again.
+/// Before the store is tried again; doubled each time, up to [`INTERVAL`].
 const RETRY: Duration = Duration::from_secs(1);
 /// Answers of earlier runs that are read.
 const ANSWERS: u32 = 500;
 
 /// Reads for ever.
 pub(crate) async fn watch(store: Store, manager: Manager, agent: String) {
-    let mut speeds_known = false;
+    let (mut speeds_known, mut retry) = (false, RETRY);
     loop {
         let read = async {
             if !speeds_known {
@@ -29,12 +29,17 @@ pub(crate) async fn watch(store: Store, manager: Manager, agent: String) {
             trust(&store, &manager).await
         };
         let pause = match read.await {
-            Ok(true) => INTERVAL,
+            Ok(true) => {
+                retry = RETRY;
+                INTERVAL
+            }
             Ok(false) => RETRY,
             // The health board tells what is wrong with the store.
             Err(error) => {
                 debug!(%error, "what earlier runs measured is not known yet");
-                RETRY
+                let pause = retry;
+                retry = (2 * retry).min(INTERVAL);
+                pause
             }
         };
         tokio::time::sleep(pause).await;

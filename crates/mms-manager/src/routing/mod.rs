@@ -59,7 +59,7 @@ pub struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn has(&self, capability: &str) -> bool {
-        self.capabilities.iter().any(|word| word_of(word) == capability)
+        self.capabilities.iter().any(|word| word == capability)
     }
 
     fn latency_ms(&self) -> Option<f64> {

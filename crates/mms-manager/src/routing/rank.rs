@@ -35,7 +35,7 @@ pub(crate) enum Purpose {
     Quality,
 }
 
-/// How much each figure counts.
+/// A number for each figure: how much it counts, or what it brings.
 struct Weights {
     resident: f64,
     latency: f64,
@@ -84,8 +84,9 @@ impl Room {
 pub(crate) struct Ranked<'a> {
     pub(crate) candidate: &'a Candidate<'a>,
     pub(crate) figures: Figures,
-    /// The parts of the score, as they are shown.
-    parts: String,
+    /// What its score is the sum of.
+    parts: Weights,
+    purpose: Purpose,
 }
 
 impl<'a> Routing<'a> {
@@ -157,24 +158,13 @@ impl Compared {
         };
         let trust = Trust::cautious(candidate.trust);
         let size = if self.largest > 0.0 { candidate.estimated_mb / self.largest } else { 0.0 };
-        let score =
-            weights.resident * resident + weights.latency * latency + weights.trust * trust + weights.size * size;
-        let requests = candidate.speed.map_or(0, |speed| speed.requests());
-        let told = [
-            Some(format!("in memory {:.2}", weights.resident * resident)),
-            (weights.latency > 0.0).then(|| {
-                let from =
-                    latency_ms.map_or("not measured yet".to_owned(), |ms| format!("{ms:.0} ms in {requests} requests"));
-                format!("latency {:.2} ({from})", weights.latency * latency)
-            }),
-            Some({
-                let from = candidate
-                    .trust
-                    .map_or("no evaluation".to_owned(), |t| format!("{:.2} in {} evaluations", t.mean(), t.count()));
-                format!("trust {:.2} ({from})", weights.trust * trust)
-            }),
-            (weights.size > 0.0).then(|| format!("size {:.2}", weights.size * size)),
-        ];
+        let parts = Weights {
+            resident: weights.resident * resident,
+            latency: weights.latency * latency,
+            trust: weights.trust * trust,
+            size: weights.size * size,
+        };
+        let score = parts.resident + parts.latency + parts.trust + parts.size;
         Ranked {
             candidate,
             figures: Figures {
@@ -182,12 +172,37 @@ impl Compared {
                 score: (score * 10_000.0).round() / 10_000.0,
                 resident,
                 latency_ms: latency_ms.map(|ms| (ms * 100.0).round() / 100.0),
-                requests,
+                requests: candidate.speed.map_or(0, |speed| speed.requests()),
                 trust_score: candidate.trust.map(|trust| trust.mean()),
                 evaluations: candidate.trust.map_or(0, |trust| trust.count()),
             },
-            parts: told.into_iter().flatten().collect::<Vec<_>>().join(" + "),
+            parts,
+            purpose,
         }
+    }
+}
+
+impl Ranked<'_> {
+    /// The score and where it comes from.
+    fn shown(&self) -> String {
+        let (figures, parts, weights) = (&self.figures, &self.parts, self.purpose.weights());
+        let mut shown = format!("{} {:.2} = in memory {:.2}", figures.model_id, figures.score, parts.resident);
+        if weights.latency > 0.0 {
+            let from = figures.latency_ms.map_or_else(
+                || "not measured yet".to_owned(),
+                |ms| format!("{ms:.0} ms in {} requests", figures.requests),
+            );
+            shown.push_str(&format!(" + latency {:.2} ({from})", parts.latency));
+        }
+        let from = figures.trust_score.map_or_else(
+            || "no evaluation".to_owned(),
+            |mean| format!("{mean:.2} in {} evaluations", figures.evaluations),
+        );
+        shown.push_str(&format!(" + trust {:.2} ({from})", parts.trust));
+        if weights.size > 0.0 {
+            shown.push_str(&format!(" + size {:.2}", parts.size));
+        }
+        shown
     }
 }
 
@@ -206,9 +221,10 @@ fn before(a: &Ranked<'_>, b: &Ranked<'_>, purpose: Purpose) -> Ordering {
 /// Why the first of them was chosen.
 pub(crate) fn reason(ranked: &[Ranked<'_>]) -> String {
     let [first, others @ ..] = ranked else { return String::new() };
-    let scored = |r: &Ranked<'_>| format!("{} {:.2} = {}", r.candidate.id, r.figures.score, r.parts);
     match others {
-        [] => format!("the only suitable model: {}", scored(first)),
-        [next, ..] => format!("best of {} suitable models: {}; next: {}", ranked.len(), scored(first), scored(next)),
+        [] => format!("the only suitable model: {}", first.shown()),
+        [next, ..] => {
+            format!("best of {} suitable models: {}; next: {}", ranked.len(), first.shown(), next.shown())
+        }
     }
 }

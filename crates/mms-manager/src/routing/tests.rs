@@ -379,7 +379,7 @@ fn the_figures_of_a_choice_are_told_with_their_sources() {
 #[test]
 fn capability_goes_before_every_figure() {
     let world = World::new(&[]);
-    let coder = ["text_generation".to_owned(), "code-generation".to_owned()];
+    let coder = ["text_generation".to_owned(), "code_generation".to_owned()];
     let mut models = world.models();
     models[3].capabilities = &coder;
     (models[2].ready, models[2].speed, models[2].trust) = (true, speed(1.0), trust(1.0, 10));

@@ -16,6 +16,7 @@ pub(super) async fn run(command: &ModelsCommand) -> Result<(), Failure> {
         Some(ModelsAction::Show(model)) => show(model).await,
         Some(ModelsAction::Load(model)) => load(model).await,
         Some(ModelsAction::Unload(model)) => unload(model).await,
+        Some(ModelsAction::Select { task, context, target }) => select(task, *context, target).await,
     }
 }
 
@@ -91,6 +92,15 @@ async fn unload(model: &ModelTarget) -> Result<(), Failure> {
     let reply = server.call("unload_model", args([("model", model.model.as_str().into())]), PATIENT).await?;
     let json = Value::Object(reply.clone());
     Ok(server.output.either(&json, || text(&reply, "message").to_owned())?)
+}
+
+async fn select(task: &str, context: Option<u32>, target: &Target) -> Result<(), Failure> {
+    let server = Server::of(target)?;
+    let given = args([("task_type", task.into()), ("context_size", context.into())]);
+    let reply = server.call("select_model", given, QUICK).await?;
+    Ok(server.output.either(&Value::Object(reply.clone()), || {
+        format!("{}\n{}", text(&reply, "selected_model"), text(&reply, "reason"))
+    })?)
 }
 
 /// Whether a model is resident now.

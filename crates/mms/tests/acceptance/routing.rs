@@ -41,6 +41,10 @@ async fn a_model_is_selected_by_capability_context_residency_latency_and_trust()
     assert_eq!(select(&server, "Code Generation").await["selected_model"], "c", "what it is meant for");
     let request = json!({"action": "select_model", "task_type": "chat", "context_size": 400});
     assert_eq!(ask(&server.main, &request).await["selected_model"], "b");
+    let printed = server.ok(&["models", "select", "coding"]);
+    assert!(printed.starts_with("c\nthe only suitable model: c "), "{printed}");
+    assert_eq!(server.json(&["models", "select", "chat", "--context", "400"])["selected_model"], "b");
+    assert_eq!(server.mms(&["models", "select", "vision"]).status.code(), Some(4));
 
     load(&server, "b").await;
     let chosen = select(&server, "chat").await;
@@ -167,6 +171,12 @@ async fn services_are_asked_all_at_once_and_each_for_real() {
         assert!(found["detail"].as_str().unwrap().contains(detail), "{name}: {found}");
         assert!(!found["detail"].as_str().unwrap().is_empty(), "{name}: {found}");
     }
+    let output = server.mms(&["services"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (table, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(table.contains("greets as ZeroMQ") && table.contains("does not answer"), "{table}");
+    assert!(error.contains("6 of 8 checks failed"), "{error}");
+    assert!(other.ok(&["services"]).contains("no services"));
     drop(silent);
     server.stop();
     other.stop();
