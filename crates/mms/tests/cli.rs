@@ -230,7 +230,14 @@ fn variables_that_this_version_does_not_use_are_told() {
     server.wait_for_log("bound: every port has answered");
     let lines: Vec<Value> = server.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().any(|line| line["message"] == "bound: every port has answered"), "{lines:?}");
-    let shown = mms().args(["config", "show", "--json"]).env("LLM_CONFIG_PATH", "x").output().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mms.toml"), "").unwrap();
+    let shown = mms()
+        .args(["config", "show", "--json"])
+        .env("LLM_CONFIG_PATH", "x")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["not_used"], serde_json::json!(["LLM_CONFIG_PATH"]));
 }
