@@ -1,5 +1,7 @@
 //! The command line: what can be asked for. What it means is in [`crate::commands`].
 
+mod eval;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,11 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use mms_protocol::call::seconds_of;
 
+pub(crate) use eval::{
+    EvalAction, EvalCommand, EvalCompare, EvalExport, EvalLog, EvalPage, EvalRun, EvalTimes, ExportWhat,
+};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a check (smoke, services) or a request (bench) failed, or the output could not be written
-  2    mistake in the command line or the configuration
+  1    a check (smoke, services, eval run --fail-under) or a request (bench) failed, or the output could not be written
+  2    mistake in the command line, the configuration or a file of tasks
   3    no server at the endpoint
   4    the server refused the request
   5    no answer in time
@@ -60,6 +66,8 @@ pub(crate) enum Command {
     Events(EventsArgs),
     /// Measure a server: time to first token and tokens per second at several numbers of streams
     Bench(BenchArgs),
+    /// Metrics and evaluations of models: log, look at, compare, export, and run a suite of tasks
+    Eval(EvalCommand),
     /// The configuration of `mms serve`
     Config(ConfigCommand),
     /// Print completions for a shell

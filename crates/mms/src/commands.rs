@@ -6,6 +6,7 @@ mod chat;
 mod clear_conversation;
 mod config;
 mod embed;
+mod eval;
 mod events;
 mod generate;
 mod models;
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::ClearConversation(args) => client_runtime()?.block_on(clear_conversation::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
         Command::Events(args) => client_runtime()?.block_on(events::run(&args)),
+        Command::Eval(args) => client_runtime()?.block_on(eval::run(&args.action)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),
         Command::Top(args) => client_runtime()?.block_on(top::run(&args)),
         Command::Services(target) => client_runtime()?.block_on(services::run(&target)),

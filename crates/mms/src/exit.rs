@@ -27,6 +27,14 @@ pub(crate) enum Failure {
         /// Of how many.
         all: usize,
     },
+    /// An evaluation's accuracy is below what was asked for; the evaluation has been printed.
+    #[error("the accuracy is {accuracy:.4}, below {least} (--fail-under)")]
+    Accuracy {
+        /// The share of right answers.
+        accuracy: f64,
+        /// What was asked for.
+        least: f64,
+    },
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Mistakes),
@@ -54,7 +62,7 @@ impl Failure {
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Checks { .. } | Self::Requests { .. } => 1,
+            Self::Checks { .. } | Self::Requests { .. } | Self::Accuracy { .. } => 1,
             Self::Output(_) => 1,
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Client(error) => match error {
@@ -137,6 +145,7 @@ mod tests {
         for (failure, code, word) in [
             (Failure::Checks { failed: 1, all: 2 }, 1, "a check failed"),
             (Failure::Requests { failed: 1, all: 2 }, 1, "request"),
+            (Failure::Accuracy { accuracy: 0.5, least: 0.8 }, 1, "--fail-under"),
             (Failure::Config(Mistakes(Vec::new())), 2, "configuration"),
             (Failure::Usage("x".to_owned()), 2, "command line"),
             (client(ClientError::BadEndpoint { endpoint: endpoint(), why: String::new() }), 2, "command line"),

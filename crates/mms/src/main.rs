@@ -6,6 +6,7 @@ mod bus;
 mod cli;
 mod commands;
 mod config;
+mod draft;
 mod evidence;
 mod exit;
 mod import;

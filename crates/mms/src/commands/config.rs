@@ -1,13 +1,13 @@
 //! `mms config`: check a file, show what holds, print the example, make a file of the old suite's.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::{ConfigAction, ServeFlags};
 use crate::config::{self, Config, ConfigFile, Environment, Mistakes, Origin};
+use crate::draft::Draft;
 use crate::exit::Failure;
 use crate::import;
 use crate::output::{self, Output, table};
@@ -78,7 +78,9 @@ fn import(file: &Path, target: Option<&Path>, force: bool, output: Output) -> Re
     let checked = ConfigFile::new(file, report.toml.clone());
     Config::read(&ServeFlags::default(), &Environment::default(), Some(&checked))?;
     if let Some(target) = target {
-        write(target, &report.toml, force)?;
+        let mut draft = Draft::new(target, force)?;
+        draft.write_all(report.toml.as_bytes())?;
+        draft.keep(force)?;
     }
     if output.is_json() {
         let mut json = report.to_json();
@@ -92,30 +94,6 @@ fn import(file: &Path, target: Option<&Path>, force: bool, output: Output) -> Re
             Ok(output::line(&report.toml)?)
         }
     }
-}
-
-/// Whole or not at all; what is there stays, unless `force`.
-fn write(target: &Path, text: &str, force: bool) -> Result<(), Failure> {
-    let named = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Failure::Usage(format!("{} is there already; --force overwrites it", target.display()))
-        }
-        kind => Failure::Output(io::Error::new(kind, format!("{} cannot be written: {error}", target.display()))),
-    };
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = target.file_name().ok_or_else(|| Failure::Usage(format!("{} names no file", target.display())))?;
-    let draft = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let written = File::create_new(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        // A second name is given only where there is none yet.
-        if force { std::fs::rename(&draft, target) } else { std::fs::hard_link(&draft, target) }
-    });
-    if !force || written.is_err() {
-        // It is one of our own, or was never made.
-        drop(std::fs::remove_file(&draft));
-    }
-    written.map_err(named)
 }
 
 /// As a file would have it: one model is a text.

@@ -8,6 +8,7 @@ mod bench;
 mod clients;
 mod conversations;
 mod embeddings;
+mod eval;
 mod evaluations;
 mod files;
 mod import;

@@ -1,0 +1,102 @@
+//! `mms eval export`: all rows that fit, page by page, as CSV or JSON.
+
+use std::io::{self, BufWriter, Write};
+
+use serde_json::{Map, Value};
+
+use super::super::ask::{QUICK, Server};
+use super::{Kind, cell, filter};
+use crate::cli::{EvalExport, ExportWhat};
+use crate::draft::Draft;
+use crate::exit::Failure;
+
+/// Rows of one request.
+const PAGE: usize = 1000;
+
+pub(super) async fn run(command: &EvalExport) -> Result<(), Failure> {
+    let of_agent = [("agent_name", &command.agent), ("metric_name", &command.metric)];
+    let of_model = [("model_name", &command.model), ("cycle_id", &command.cycle)];
+    let (kind, names, others) = match command.what {
+        ExportWhat::Metrics => (Kind::Metrics, of_agent, of_model),
+        ExportWhat::Evaluations => (Kind::Evaluations, of_model, of_agent),
+    };
+    if let Some((name, _)) = others.iter().find(|(_, given)| given.is_some()) {
+        return Err(Failure::Usage(format!("what is exported here has no {name} to filter by")));
+    }
+    let given = filter(names, &command.times);
+    let server = Server::of(&command.target)?;
+    match &command.output {
+        None => write(&server, kind, given, &mut BufWriter::new(io::stdout())).await,
+        Some(file) => {
+            let mut draft = Draft::new(file, command.force)?;
+            write(&server, kind, given, &mut BufWriter::new(&mut draft)).await?;
+            draft.keep(command.force)
+        }
+    }
+}
+
+async fn write(
+    server: &Server,
+    kind: Kind,
+    mut given: Map<String, Value>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let mut client = server.connect(QUICK).await?;
+    let (operation, key) = kind.operation();
+    let json = server.output.is_json();
+    given.insert("limit".to_owned(), PAGE.into());
+    let (mut begun, mut comma) = (false, "");
+    loop {
+        let mut reply = client.call(operation, given.clone()).await?;
+        // Only now: a refusal leaves standard output empty.
+        if !std::mem::replace(&mut begun, true) {
+            let columns = kind.columns().iter().map(|name| (*name).to_owned());
+            out.write_all(&if json { b"[".to_vec() } else { line(columns) })?;
+        }
+        let page = reply.remove(key);
+        for row in page.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_object) {
+            if json {
+                write!(out, "{comma}\n{}", Value::Object(row.clone()))?;
+                comma = ",";
+            } else {
+                out.write_all(&line(kind.columns().iter().map(|column| cell(column, row.get(*column)))))?;
+            }
+        }
+        match reply.remove("next_cursor") {
+            Some(cursor @ Value::String(_)) => given.insert("cursor".to_owned(), cursor),
+            _ => break,
+        };
+    }
+    if json {
+        out.write_all(b"\n]\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+fn line(cells: impl Iterator<Item = String>) -> Vec<u8> {
+    let cells: Vec<String> = cells.map(|text| quoted(&harmless(text))).collect();
+    (cells.join(",") + "\r\n").into_bytes()
+}
+
+/// A text that a spreadsheet would take for a formula gets an apostrophe before it, which spreadsheets take for "this is text".
+fn harmless(text: String) -> String {
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
+    if formula { format!("'{text}") } else { text }
+}
+
+/// As RFC 4180 has it.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn cells_are_quoted_where_they_must_be_and_never_formulas() {
+        let cells = ["plain", "a,b", "say \"x\"\n", "=1+1", "-2.5e3", "-", "@x,", "\tx", "+5"];
+        let expected = "plain,\"a,b\",\"say \"\"x\"\"\n\",'=1+1,-2.5e3,'-,\"'@x,\",'\tx,+5\r\n";
+        assert_eq!(String::from_utf8(line(cells.into_iter().map(str::to_owned))).unwrap(), expected);
+    }
+}
