@@ -14,6 +14,8 @@ pub mod health;
 pub mod lifecycle;
 pub mod memory;
 mod plans;
+pub mod prediction;
+mod random;
 pub mod routing;
 pub mod scan;
 pub mod sim;

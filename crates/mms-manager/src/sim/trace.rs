@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::catalogue::Priority;
+use crate::random::Random;
 
 /// Requests for models that do not fit together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -72,12 +73,12 @@ impl Trace {
     /// Requests at random moments, `gap` apart in the mean, with answers of 4 to 60 tokens, for models by their share.
     #[must_use]
     pub fn with_arrivals(self, seed: u64, requests: usize, gap: Duration) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let shares: u32 = self.models.iter().map(|model| model.share).sum();
         let mut at = Duration::ZERO;
         let mut arrivals = Vec::with_capacity(requests);
         for _ in 0..requests {
-            at += gap.mul_f64(-(1.0 - random.part()).ln());
+            at += gap.mul_f64(random.waits(1.0));
             let mut drawn = (random.part() * f64::from(shares)) as u32;
             let mut model = 0;
             while model + 1 < self.models.len() && drawn >= self.models[model].share {
@@ -87,19 +88,5 @@ impl Trace {
             arrivals.push(Arrival { at, model, tokens: 4 + (random.part() * 57.0) as u32 });
         }
         Self { arrivals, ..self }
-    }
-}
-
-/// SplitMix64: small, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    /// From 0 up to, not including, 1.
-    fn part(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
