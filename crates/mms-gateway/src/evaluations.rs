@@ -15,10 +15,7 @@ pub(crate) async fn perform(
     operation: EvaluationOperation,
 ) -> Result<Reply, Refusal> {
     let what = operation.name();
-    let store = store.ok_or_else(|| {
-        let text = format!("{what} was not done: this server has no evaluation store");
-        Refusal::new(ErrorCode::StoreUnavailable, text)
-    })?;
+    let store = required(store, what)?;
     let done = match operation {
         EvaluationOperation::LogMetric(metric) => {
             store.log_metric(metric).await.map(|metric_id| EvaluationReply::MetricLogged { metric_id })
@@ -37,7 +34,14 @@ pub(crate) async fn perform(
     done.map(Reply::Evaluation).map_err(|error| refusal(what, &error))
 }
 
-fn refusal(what: &str, error: &StoreError) -> Refusal {
+pub(crate) fn required<'s>(store: Option<&'s Store>, what: &str) -> Result<&'s Store, Refusal> {
+    store.ok_or_else(|| {
+        let text = format!("{what} was not done: this server has no evaluation store");
+        Refusal::new(ErrorCode::StoreUnavailable, text)
+    })
+}
+
+pub(crate) fn refusal(what: &str, error: &StoreError) -> Refusal {
     let text = format!("{what} was not done: {error}");
     match error {
         StoreError::Invalid { field, .. } => Refusal::argument(field, error.to_string()),

@@ -13,13 +13,14 @@ use mms_manager::{GenerateEvent, Manager};
 use mms_protocol::dialect::unload_of_unknown;
 use mms_protocol::view::StreamFigures;
 use mms_protocol::{ErrorCode, GenerateArgs, ModelChoice, Operation, Profile, Refusal, Reply};
-use mms_store::Store;
+use mms_store::{Store, StoreError};
 use serde_json::Value;
 
 use crate::conversations::Conversations;
 use crate::evaluations;
 use crate::feed::Feed;
 use crate::metrics::{InFlight, Metrics, Snapshot};
+use crate::predictions::{Caller, Uses};
 use crate::services::Services;
 
 /// What became of the events for each stream, by its name.
@@ -38,6 +39,7 @@ pub struct Gateway {
     pub feed: Feed,
     /// Downstream services that `verify_services` asks.
     pub services: Services,
+    pub(crate) uses: Uses,
     pub(crate) metrics: Arc<Metrics>,
     /// Epoch seconds of the start.
     pub(crate) started: u64,
@@ -63,12 +65,29 @@ impl Gateway {
             Snapshot { manager: manager.clone(), store: store.clone(), conversations: told, feed: feed_too, bus };
         let metrics = Arc::new(Metrics::new(snapshot));
         let services = Services::default();
-        Self { manager, store, conversations, feed, services, metrics, started: now() as u64 }
+        let uses = Uses::new(manager.clone(), store.clone());
+        Self { uses, manager, store, conversations, feed, services, metrics, started: now() as u64 }
+    }
+
+    /// Reads the uses of models in earlier runs out of the store. `predict_models` does that too; with this it is done before.
+    pub async fn recall_uses(&self) -> Result<(), StoreError> {
+        self.uses.recall().await
     }
 
     /// Does one operation that came through the door called `dialect`; dropping the future cancels the work.
     pub(crate) async fn perform(
         &self,
+        profile: Profile,
+        dialect: &'static str,
+        operation: Result<Operation, Refusal>,
+    ) -> Result<Reply, Refusal> {
+        self.perform_for(&Caller::default(), profile, dialect, operation).await
+    }
+
+    /// The same for a caller that is known.
+    pub(crate) async fn perform_for(
+        &self,
+        caller: &Caller,
         profile: Profile,
         dialect: &'static str,
         operation: Result<Operation, Refusal>,
@@ -83,14 +102,20 @@ impl Gateway {
             Ok(Operation::ClearConversation { conversation_id }) => {
                 caught(self.conversations.clear(conversation_id)).await
             }
-            Ok(Operation::Generate(args) | Operation::GenerateText(args)) => caught(self.answer(args)).await,
+            Ok(Operation::Generate(args) | Operation::GenerateText(args)) => caught(self.answer(args, caller)).await,
+            Ok(Operation::Prediction(operation)) => caught(self.uses.perform(operation, caller)).await,
             Ok(operation) => caught(self.manager.call(operation)).await,
             Err(refusal) => Err(refusal),
         };
         let result = unload_of_unknown(profile, result.as_ref()).map_or(result, Err);
         match &result {
             Ok(Reply::Generated(generation)) => self.metrics.generated(generation),
-            Ok(Reply::Embedded(embedding)) => self.metrics.embedded(embedding),
+            Ok(Reply::Embedded(embedding)) => {
+                self.metrics.embedded(embedding);
+                self.uses.note(&embedding.model_id, caller);
+            }
+            // Whoever loads a model is going to use it.
+            Ok(Reply::Loaded(model)) => self.uses.note(&model.model_id, caller),
             Ok(_) | Err(_) => {}
         }
         counted.end(result.as_ref().err());
@@ -110,8 +135,11 @@ impl Gateway {
         }
     }
 
-    async fn answer(&self, args: GenerateArgs) -> Result<Reply, Refusal> {
-        self.conversations.generate(args).await?.whole().await.map(Reply::Generated)
+    async fn answer(&self, args: GenerateArgs, caller: &Caller) -> Result<Reply, Refusal> {
+        let caller = caller.or(args.conversation_id.as_deref());
+        let answering = self.conversations.generate(args).await?;
+        self.uses.note(answering.model_id(), &caller);
+        answering.whole().await.map(Reply::Generated)
     }
 
     async fn start(&self, choices: Vec<GenerateArgs>) -> Result<SelectAll<Indexed>, Refusal> {
@@ -121,7 +149,11 @@ impl Gateway {
             if let Some(model) = &model {
                 args.choice = ModelChoice::Named(model.clone());
             }
+            let caller = Caller::default().or(args.conversation_id.as_deref());
             let tokens = caught(self.conversations.generate(args)).await?;
+            if model.is_none() {
+                self.uses.note(tokens.model_id(), &caller);
+            }
             model.get_or_insert_with(|| tokens.model_id().to_owned());
             events.push(tokens.map(move |event| (index, event)).boxed());
         }

@@ -18,6 +18,7 @@ pub mod http;
 mod limits;
 mod metrics;
 mod peer;
+mod predictions;
 mod serve;
 mod services;
 mod zmq;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Gateway, json_bytes, now, panicked};
 use crate::limits::WireLimits;
+use crate::predictions::Caller;
 
 /// Requests of one batch that are in work together.
 const BATCH_WIDTH: usize = 8;
@@ -40,7 +41,8 @@ struct MainPort {
 
 impl Handler for MainPort {
     async fn handle(&self, request: Request) -> Frames {
-        let reply = match AssertUnwindSafe(self.answer(request.body)).catch_unwind().await {
+        let caller = request.peer.addr.map_or_else(Caller::default, Caller::of);
+        let reply = match AssertUnwindSafe(self.answer(request.body, &caller)).catch_unwind().await {
             Ok(reply) => reply,
             Err(_) => encode(self.profile, &refused(panicked()).envelope, Err(&panicked()), now()),
         };
@@ -49,25 +51,26 @@ impl Handler for MainPort {
 }
 
 impl MainPort {
-    async fn answer(&self, body: Result<Frames, Rejected>) -> Value {
+    async fn answer(&self, body: Result<Frames, Rejected>, caller: &Caller) -> Value {
         let frame = match body.map_err(|rejected| not_kept(&rejected)).and_then(only_frame) {
             Ok(frame) => frame,
-            Err(refusal) => return self.single(refused(refusal)).await,
+            Err(refusal) => return self.single(refused(refusal), caller).await,
         };
         match self.decode(frame).await {
-            Inbound::Single(call) => self.single(*call).await,
+            Inbound::Single(call) => self.single(*call, caller).await,
             Inbound::Batch(calls) => {
                 let one = |call: Call| async move {
                     let envelope = call.envelope.clone();
-                    (envelope, self.single(call).await)
+                    (envelope, self.single(call, caller).await)
                 };
                 encode_batch(stream::iter(calls).map(one).buffered(BATCH_WIDTH).collect().await)
             }
         }
     }
 
-    async fn single(&self, call: Call) -> Value {
-        let result = self.gateway.perform(self.profile, dialect_name(call.envelope.dialect), call.operation).await;
+    async fn single(&self, call: Call, caller: &Caller) -> Value {
+        let dialect = dialect_name(call.envelope.dialect);
+        let result = self.gateway.perform_for(caller, self.profile, dialect, call.operation).await;
         encode(self.profile, &call.envelope, result.as_ref(), now())
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mms_protocol::worker::EngineSettings;
 
 use crate::catalogue::CatalogueConfig;
+use crate::prediction::PredictionConfig;
 use crate::routing::Policy;
 
 /// Everything that [`crate::Manager::start`] needs.
@@ -31,6 +32,8 @@ pub struct ManagerConfig {
     pub routing: Policy,
     /// Where KV states of conversations are kept on disk; `None`: nowhere.
     pub kv_store: Option<KvStoreConfig>,
+    /// How uses are foreseen, and what is loaded ahead of them.
+    pub prediction: PredictionConfig,
     /// Bounds.
     pub limits: Limits,
 }

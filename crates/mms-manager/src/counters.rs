@@ -71,6 +71,8 @@ pub struct Counters {
     pub trust_score_updates: Counter,
     /// Predictions answered.
     pub predictions_made: Counter,
+    /// Uses of models that were counted for predictions.
+    pub usage_records: Counter,
     /// Events that nobody took in time.
     pub events_dropped: Counter,
     /// By model, from its first request on.
@@ -144,6 +146,7 @@ impl Counters {
             performance_logs: self.performance_logs.get(),
             trust_score_updates: self.trust_score_updates.get(),
             predictions_made: self.predictions_made.get(),
+            usage_records: self.usage_records.get(),
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::DropGuard;
 use crate::counters::Counters;
 use crate::devices::Devices;
 use crate::health::HealthBoard;
+use crate::prediction::Predictions;
 use crate::routing::Room;
 use crate::routing::evidence::Evidence;
 use crate::snapshot::{Clock, Snapshot};
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) evidence: Arc<Evidence>,
+    pub(crate) predictions: Arc<Predictions>,
     pub(crate) last_request: Arc<AtomicU64>,
     pub(crate) devices: Devices,
     /// Lets the scanner look at once.
@@ -119,13 +121,13 @@ impl Stream for TokenStream {
 
 /// Takes a request back when it is dropped before its end.
 #[derive(Debug)]
-struct CancelGuard {
-    request: RequestId,
+pub(crate) struct CancelGuard {
+    pub(crate) request: RequestId,
     messages: Option<mpsc::UnboundedSender<Message>>,
 }
 
 impl CancelGuard {
-    fn disarm(&mut self) {
+    pub(crate) fn disarm(&mut self) {
         self.messages = None;
     }
 }
@@ -197,6 +199,7 @@ impl Manager {
                 let text = "the manager keeps neither metrics nor evaluations: the front doors hand them to the store";
                 Err(Refusal::new(ErrorCode::StoreUnavailable, text))
             }
+            Operation::Prediction(operation) => self.foresee(operation).await,
         }
     }
 
@@ -326,6 +329,11 @@ impl Manager {
         &self.shared.evidence
     }
 
+    /// The uses of models, and what is foreseen by them.
+    pub fn predictions(&self) -> &Predictions {
+        &self.shared.predictions
+    }
+
     /// What models of the catalogue were asked for and gave so far, by id.
     pub fn traffic(&self) -> BTreeMap<String, Traffic> {
         let models = self.models();
@@ -350,12 +358,18 @@ impl Manager {
             health: self.health(),
             routing_policy: snapshot.route(|routing| routing.effective()),
             routing_models: snapshot.policy.as_ref().clone(),
+            preloading: self.predictions().preloading(),
         }
     }
 
     fn stats(&self) -> StatsView {
         let recent_errors = self.shared.counters.recent_errors();
-        StatsView { health: self.health(), traffic: self.traffic(), recent_errors }
+        StatsView {
+            health: self.health(),
+            traffic: self.traffic(),
+            recent_errors,
+            preloading: self.predictions().preloading(),
+        }
     }
 
     fn select(&self, args: &SelectArgs) -> Result<Selection, Refusal> {
@@ -409,7 +423,7 @@ impl Manager {
         unloaded
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.shared.snapshots.borrow())
     }
 
@@ -423,12 +437,12 @@ impl Manager {
         })
     }
 
-    fn guard(&self) -> CancelGuard {
+    pub(crate) fn guard(&self) -> CancelGuard {
         let request = self.shared.last_request.fetch_add(1, Ordering::Relaxed) + 1;
         CancelGuard { request, messages: Some(self.shared.messages.clone()) }
     }
 
-    fn send(&self, message: Message) -> Result<(), Refusal> {
+    pub(crate) fn send(&self, message: Message) -> Result<(), Refusal> {
         self.shared.messages.send(message).map_err(|_| task_gone())
     }
 }
@@ -479,6 +493,6 @@ fn check_quantization(view: &ModelView, level: &str) -> Result<(), Refusal> {
     Err(refusal.with("argument", "quantization_level").with("quantization", view.quantization.clone()))
 }
 
-fn task_gone() -> Refusal {
+pub(crate) fn task_gone() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the manager's task has ended; the server has to be started again")
 }

@@ -13,6 +13,7 @@ pub mod handle;
 pub mod health;
 pub mod lifecycle;
 pub mod memory;
+mod foresee;
 mod plans;
 pub mod prediction;
 mod random;

@@ -71,6 +71,10 @@ impl Clock {
         Self { started: Instant::now(), epoch_s }
     }
 
+    pub(crate) fn started_epoch_s(&self) -> f64 {
+        self.epoch_s
+    }
+
     pub(crate) fn uptime_s(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
@@ -135,6 +139,7 @@ pub(crate) fn view(
         device: info.map_or_else(|| "cpu".to_owned(), |info| info.device.clone()),
         priority: entry.priority.as_str().to_owned(),
         pinned: entry.pinned,
+        preloaded: shown.guessed,
         builtin: entry.is_builtin(),
         idle_unload_s: shown.idle_unload.map(|after| after.as_secs_f64().ceil() as u64),
         expires_at: shown.expires.map(|at| clock.epoch(at)),

@@ -16,6 +16,7 @@ use crate::handle::{Manager, Shared};
 use crate::health::HealthBoard;
 use crate::memory::{GpuProbe, MemoryProbe, NoGpus, Nvml};
 use crate::plans::Plans;
+use crate::prediction::Predictions;
 use crate::routing::evidence::Evidence;
 use crate::scan::{self, Scanner};
 use crate::snapshot::Clock;
@@ -58,6 +59,7 @@ impl Manager {
 
         let counters = Arc::new(Counters::default());
         let evidence = Arc::new(Evidence::default());
+        let predictions = Arc::new(Predictions::new(config.prediction, clock.started_epoch_s()));
         let last_request = Arc::new(AtomicU64::new(0));
         let (messages, inbox) = mpsc::unbounded_channel();
         let (reports, reported) = mpsc::unbounded_channel();
@@ -75,6 +77,7 @@ impl Manager {
             clock,
             counters: Arc::clone(&counters),
             evidence: Arc::clone(&evidence),
+            predictions: Arc::clone(&predictions),
             board: Arc::clone(&board),
             events,
             last_request: Arc::clone(&last_request),
@@ -90,6 +93,7 @@ impl Manager {
             board,
             counters,
             evidence,
+            predictions,
             last_request,
             devices,
             rescan,

@@ -14,6 +14,7 @@ use crate::evaluation::EvaluationOperation;
 use crate::generate::{ChatMessage, EmbedSpec, GenerateSpec, Prompt, Role};
 use crate::messages::read_messages;
 use crate::params::{MAX_DIMENSIONS, MAX_LOGPROBS, read_constraint, read_embed_inputs, read_sampling, read_stop};
+use crate::prediction::PredictionOperation;
 use crate::select::SelectArgs;
 use crate::tools::read_tools;
 
@@ -77,6 +78,8 @@ pub enum Operation {
     VerifyServices,
     /// Metrics and evaluations: kept, or given back.
     Evaluation(EvaluationOperation),
+    /// Which models will be asked for next.
+    Prediction(PredictionOperation),
 }
 
 /// Arguments of `load_model`.
@@ -213,7 +216,7 @@ pub struct EmbedArgs {
 
 impl Operation {
     /// Every operation's name, in the order of the documentation.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 24] = [
         "ping",
         "health_check",
         "status",
@@ -235,6 +238,9 @@ impl Operation {
         "get_performance_metrics",
         "log_model_evaluation",
         "get_model_evaluation_scores",
+        "predict_models",
+        "record_usage",
+        "preload_models",
     ];
 
     /// The name under which it is documented.
@@ -258,6 +264,7 @@ impl Operation {
             Self::SelectModel(_) => "select_model",
             Self::VerifyServices => "verify_services",
             Self::Evaluation(operation) => operation.name(),
+            Self::Prediction(operation) => operation.name(),
         }
     }
 
@@ -285,7 +292,10 @@ impl Operation {
             "get_stats" => Ok(Self::GetStats),
             "select_model" => SelectArgs::read(args).map(Self::SelectModel),
             "verify_services" => Ok(Self::VerifyServices),
-            name => EvaluationOperation::read(name, args)?.map(Self::Evaluation),
+            name => match PredictionOperation::read(name, args) {
+                Some(operation) => operation.map(Self::Prediction),
+                None => EvaluationOperation::read(name, args)?.map(Self::Evaluation),
+            },
         };
         Some(operation)
     }

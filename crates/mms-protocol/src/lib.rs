@@ -16,6 +16,7 @@ pub mod json;
 pub mod messages;
 pub mod notice;
 pub mod params;
+pub mod prediction;
 pub mod reply;
 pub mod select;
 pub mod time;

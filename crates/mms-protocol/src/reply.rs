@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::conversation::cleared;
 use crate::dialect::Profile;
 use crate::evaluation::EvaluationReply;
+use crate::prediction::PredictionReply;
 use crate::select::{self, Selection, ServiceCheck};
 use crate::view::{Embedding, Generation, HealthLevel, HealthView, MemoryView, ModelView, StatsView, StatusView};
 
@@ -80,6 +81,8 @@ pub enum Reply {
     Services(Vec<ServiceCheck>),
     /// To what was asked of the evaluation store.
     Evaluation(EvaluationReply),
+    /// To what was asked about uses to come.
+    Prediction(PredictionReply),
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -147,6 +150,7 @@ impl Reply {
             Self::Selected(selection) => selection.fields(now),
             Self::Services(checks) => select::services(checks),
             Self::Evaluation(reply) => reply.fields(),
+            Self::Prediction(reply) => reply.fields(now),
         };
         into_map(value)
     }
@@ -256,6 +260,7 @@ pub fn catalogue_entry(model: &ModelView, now: f64) -> Value {
         "file_bytes": model.file_bytes,
         "device": model.device,
         "pinned": model.pinned,
+        "preloaded": model.preloaded,
         "builtin": model.builtin,
     }));
     entry.extend(into_map(json!({
@@ -313,6 +318,7 @@ fn status_fields(status: &StatusView, now: f64) -> Value {
         "devices": devices(&health.memory),
         "routing_policy": status.routing_policy,
         "routing_models": status.routing_models,
+        "preloading": status.preloading,
         "health": health.level().as_str(),
         "message": health.message(),
         "ready": health.ready,
@@ -448,6 +454,7 @@ fn stats(view: &StatsView, now: f64) -> Value {
         "metrics": metrics,
         "models": view.traffic,
         "recent_errors": view.recent_errors,
+        "preloading": view.preloading,
         "uptime": view.health.uptime_s,
         "timestamp": now,
     })

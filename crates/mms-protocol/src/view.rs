@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::ConversationView;
 use crate::error::ErrorCode;
 use crate::generate::{FinishReason, Logprob, Timings, ToolCall, Usage};
+use crate::prediction::PreloadingView;
 
 /// The life of a model as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -116,6 +117,8 @@ pub struct ModelView {
     pub priority: String,
     /// Never unloaded for being idle.
     pub pinned: bool,
+    /// It was loaded by guess, and nobody has asked for it yet.
+    pub preloaded: bool,
     /// Ships with the program.
     pub builtin: bool,
     /// Seconds of idleness after which it is unloaded; `None`: never.
@@ -340,6 +343,8 @@ pub struct Stats {
     pub trust_score_updates: u64,
     /// Predictions answered.
     pub predictions_made: u64,
+    /// Uses of models that were counted for predictions.
+    pub usage_records: u64,
 }
 
 /// What one model was asked for and gave since the server's start; answers under way and those that nobody waited for are in it.
@@ -381,6 +386,8 @@ pub struct StatsView {
     pub traffic: BTreeMap<String, Traffic>,
     /// The last ones, oldest first.
     pub recent_errors: Vec<RecentError>,
+    /// What came of loading models before they are asked for.
+    pub preloading: PreloadingView,
 }
 
 /// What `status` shows.
@@ -392,6 +399,8 @@ pub struct StatusView {
     pub routing_policy: BTreeMap<String, String>,
     /// Preference → the models that are configured for it, in order.
     pub routing_models: BTreeMap<String, Vec<String>>,
+    /// What came of loading models before they are asked for.
+    pub preloading: PreloadingView,
 }
 
 /// A generation that ended well.

@@ -285,6 +285,7 @@ fn status_shows_routing_and_memory() {
         health: health(),
         routing_policy: BTreeMap::from([("fast".to_owned(), "a".to_owned())]),
         routing_models: BTreeMap::new(),
+        preloading: Default::default(),
     };
     let call = call(Profile::Suite, &json!({"action": "status"}));
     let answer = encode(Profile::Suite, &call.envelope, Ok(&Reply::Status(Box::new(view))), 3.0);

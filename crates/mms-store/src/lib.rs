@@ -1,4 +1,5 @@
-//! The evaluation store: performance metrics and model evaluations in one SQLite file, in the two tables that the old suite had.
+//! The evaluation store: performance metrics and model evaluations in one SQLite file, in the two tables that the old suite had, and
+//! the uses of models in a third.
 //!
 //! One thread writes. Everything that waits for it goes into one transaction, so that many writers share the cost of one `fsync`;
 //! a row is acknowledged after that transaction is on the disk. The file is in WAL mode with `synchronous=FULL`: `NORMAL` would
@@ -18,6 +19,7 @@ mod schema;
 mod store;
 mod time;
 mod trust;
+mod usage;
 mod writer;
 
 pub use conversations::{
@@ -29,3 +31,4 @@ pub use mms_protocol::evaluation::{
     EvaluationFilter, EvaluationRow, MetricFilter, MetricRow, NewEvaluation, NewMetric, Page, Window,
 };
 pub use store::{Store, StoreOptions, StoreStatus};
+pub use usage::Usage;

@@ -3,7 +3,7 @@
 use mms_protocol::evaluation::{MAX_DATA_BYTES, MAX_RECORD_NAME_BYTES, NewEvaluation, NewMetric};
 use serde_json::Value;
 
-use crate::{StoreError, time};
+use crate::{StoreError, Usage, time};
 
 /// A checked row on its way to the writer.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,7 @@ pub(crate) enum Row {
         timestamp: String,
         comparison_data: Option<String>,
     },
+    Usage(Usage),
 }
 
 impl Row {
@@ -57,18 +58,30 @@ impl Row {
         })
     }
 
+    /// A use of a model, if it can be kept.
+    pub(crate) fn usage(new: Usage) -> Result<Self, StoreError> {
+        Ok(Self::Usage(Usage {
+            model_id: name("model_id", new.model_id)?,
+            client: new.client.map(|client| name("client", client)).transpose()?,
+            used_at: finite("used_at", new.used_at)?,
+        }))
+    }
+
     /// Bytes of its JSON.
     pub(crate) fn data_bytes(&self) -> usize {
         match self {
             Self::Metric { context: data, .. } | Self::Evaluation { comparison_data: data, .. } => {
                 data.as_ref().map_or(0, String::len)
             }
+            Self::Usage(_) => 0,
         }
     }
 
+    /// Its UUID; a use of a model has none.
     pub(crate) fn id(&self) -> &str {
         match self {
             Self::Metric { id, .. } | Self::Evaluation { id, .. } => id,
+            Self::Usage(_) => "",
         }
     }
 }

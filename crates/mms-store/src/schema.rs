@@ -10,10 +10,11 @@ use rusqlite::{Connection, OpenFlags};
 use crate::StoreError;
 
 /// Applied in this order; `user_version` counts how many of them a file has had. None of them ever alters the old suite's tables.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001_tables.sql"),
     include_str!("../migrations/0002_indexes.sql"),
     include_str!("../migrations/0003_filters.sql"),
+    include_str!("../migrations/0004_usage.sql"),
 ];
 
 const METRICS: [&str; 6] = ["metric_id", "agent_name", "metric_name", "value", "timestamp", "context"];
@@ -157,6 +158,6 @@ mod tests {
         assert_eq!(tables, 1);
         other.execute_batch("DROP TABLE performance_metrics; PRAGMA user_version = 99").unwrap();
         let error = open_writer(&path, WAIT).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 4, .. }), "{error}");
     }
 }

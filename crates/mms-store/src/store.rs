@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use crate::read::{self, Readers};
 use crate::rows::Row;
 use crate::writer::{Ack, Command, Retry, Writer};
-use crate::{StoreError, schema, trust};
+use crate::{StoreError, Usage, schema, trust, usage};
 
 /// JSON that a row may have for each place that it takes in the queue.
 const PLACE_BYTES: usize = 16 * 1024;
@@ -63,6 +63,8 @@ pub struct StoreStatus {
     pub metrics_written: u64,
     /// Of them, rows of `model_evaluation_scores`.
     pub evaluations_written: u64,
+    /// Of them, uses of models.
+    pub usage_written: u64,
     /// Rows that were given up.
     pub dropped: u64,
     /// Rows that wait for the writer now.
@@ -146,7 +148,11 @@ impl Store {
     /// Hands a measurement to the writer and never waits. False: the queue is full, the store is closed, or the measurement cannot be
     /// stored; it is dropped and counted.
     pub fn log_metric_soon(&self, metric: NewMetric) -> bool {
-        let sent = Row::metric(metric).and_then(|row| {
+        self.write_soon(Row::metric(metric))
+    }
+
+    fn write_soon(&self, row: Result<Row, StoreError>) -> bool {
+        let sent = row.and_then(|row| {
             let places = Arc::clone(&self.inner.places);
             let permit = places.try_acquire_many_owned(self.places_of(&row)).map_err(|_| StoreError::Closed)?;
             self.hand_over(row, None, permit)
@@ -155,6 +161,21 @@ impl Store {
             self.inner.shared.dropped(1);
         }
         sent.is_ok()
+    }
+
+    /// Keeps a use of a model; on return it is on the disk.
+    pub async fn log_usage(&self, usage: Usage) -> Result<(), StoreError> {
+        self.write(Row::usage(usage)?).await.map(|_| ())
+    }
+
+    /// Hands a use of a model to the writer and never waits; false as in [`Store::log_metric_soon`].
+    pub fn log_usage_soon(&self, usage: Usage) -> bool {
+        self.write_soon(Row::usage(usage))
+    }
+
+    /// The uses of models that are kept, in the order of their times.
+    pub async fn usage(&self) -> Result<Vec<Usage>, StoreError> {
+        self.read(usage::all).await
     }
 
     /// Measurements, newest first.
@@ -260,6 +281,7 @@ pub(crate) struct Shared {
     fault: Mutex<Option<StoreError>>,
     metrics: AtomicU64,
     evaluations: AtomicU64,
+    usage: AtomicU64,
     dropped: AtomicU64,
     queued: AtomicU64,
 }
@@ -273,6 +295,7 @@ impl Shared {
         let counter = match row {
             Row::Metric { .. } => &self.metrics,
             Row::Evaluation { .. } => &self.evaluations,
+            Row::Usage(_) => &self.usage,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -293,13 +316,15 @@ impl Shared {
         let fault = self.fault().clone();
         let metrics_written = self.metrics.load(Ordering::Relaxed);
         let evaluations_written = self.evaluations.load(Ordering::Relaxed);
-        let written = metrics_written + evaluations_written;
+        let usage_written = self.usage.load(Ordering::Relaxed);
+        let written = metrics_written + evaluations_written + usage_written;
         StoreStatus {
             ok: fault.is_none(),
             detail: fault.map_or_else(|| format!("{written} rows written"), |fault| fault.to_string()),
             written,
             metrics_written,
             evaluations_written,
+            usage_written,
             dropped: self.dropped.load(Ordering::Relaxed),
             queued: self.queued.load(Ordering::Relaxed),
         }

@@ -21,6 +21,7 @@ use crate::StoreError;
 use crate::rows::Row;
 use crate::schema::{self, Identity};
 use crate::store::{Place, Shared};
+use crate::usage;
 
 /// Most rows in one transaction.
 const GROUP: usize = 1024;
@@ -265,6 +266,7 @@ fn insert(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
                 comparison_data
             ])?;
         }
+        Row::Usage(one) => usage::insert(connection, one)?,
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::bus::BusWatch;
 use crate::config::{Config, DEFAULT_MODELS_FOLDER, ServerConfig};
@@ -39,6 +39,8 @@ const EVENT_QUEUE: usize = 4096;
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 /// Between two looks at the store.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest pause before the store is read again after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs the server until a signal ends it.
 pub(crate) async fn run(config: Config, started: Instant) -> Result<(), Failure> {
@@ -129,6 +131,7 @@ impl Server {
             bus.figures(),
         );
         gateway.services = Services::new(config.services.clone(), config.service_timeout);
+        tokio::spawn(recall_uses(gateway.clone()));
         let limits = &config.wire;
         doors.spawn(serve_main(ports.main, gateway.clone(), config.server.profile, limits.clone(), shutdown.clone()));
         doors.spawn(serve_health(ports.health, gateway.clone(), limits.clone(), shutdown.clone()));
@@ -213,6 +216,17 @@ async fn open_store(path: PathBuf) -> Result<Store, ServeError> {
     Err(ServeError::Store { path, why })
 }
 
+/// Lets predictions know the uses of earlier runs, as soon as the store can be read.
+async fn recall_uses(gateway: Gateway) {
+    let mut pause = STORE_INTERVAL;
+    while let Err(error) = gateway.recall_uses().await {
+        // The health board tells what is wrong with the store.
+        debug!(%error, "the uses of models in earlier runs are not known yet");
+        tokio::time::sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_PAUSE);
+    }
+}
+
 /// What is kept of conversations; a file that cannot be used is told on the health board, and is tried again.
 fn open_conversations(config: &Config, manager: Manager) -> Result<Conversations, ServeError> {
     let kept = &config.conversations;
@@ -252,6 +266,7 @@ fn manager_config(config: &Config, worker_program: PathBuf, builtin: Option<Path
             max_states: config.kv_store.max_states,
             max_age: config.kv_store.max_age,
         }),
+        prediction: config.prediction,
         limits: config.limits,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for. What it means is in [`crate::commands`].
 
 mod eval;
+mod predict;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use mms_protocol::call::seconds_of;
 pub(crate) use eval::{
     EvalAction, EvalCommand, EvalCompare, EvalExport, EvalLog, EvalPage, EvalRun, EvalTimes, ExportWhat,
 };
+pub(crate) use predict::{PredictAction, PredictCommand, ReplayArgs, TraceKind};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -56,6 +58,8 @@ pub(crate) enum Command {
     ClearConversation(ClearConversationCommand),
     /// The models of the server
     Models(ModelsCommand),
+    /// Which models the server expects to be asked for; traces of uses, and how well they are foreseen
+    Predict(PredictCommand),
     /// Resident models, memory and health of the server
     Status(Target),
     /// Which of the server's downstream services answer

@@ -11,6 +11,7 @@ mod events;
 mod generate;
 mod models;
 mod ping;
+mod predict;
 mod services;
 mod smoke;
 mod status;
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command, started: Instant) -> Result<(), Failure> {
         Command::Chat(args) => client_runtime()?.block_on(chat::run(&args)),
         Command::ClearConversation(args) => client_runtime()?.block_on(clear_conversation::run(&args)),
         Command::Models(args) => client_runtime()?.block_on(models::run(&args)),
+        Command::Predict(args) => client_runtime()?.block_on(predict::run(&args)),
         Command::Events(args) => client_runtime()?.block_on(events::run(&args)),
         Command::Eval(args) => client_runtime()?.block_on(eval::run(&args.action)),
         Command::Bench(args) => client_runtime()?.block_on(bench::run(&args)),

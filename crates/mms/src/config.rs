@@ -5,6 +5,7 @@ mod bus;
 mod endpoint;
 mod engine;
 mod example;
+mod prediction;
 mod reader;
 mod sections;
 mod source;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use mms_bus::BusConfig;
 use mms_gateway::{ServiceAddress, WireLimits};
 use mms_manager::catalogue::ModelConfig;
+use mms_manager::prediction::PredictionConfig;
 use mms_manager::routing::Policy;
 use mms_manager::{Limits, MemoryConfig};
 
@@ -64,6 +66,8 @@ pub(crate) struct Config {
     pub conversations: ConversationsConfig,
     /// KV states on disk.
     pub kv_store: KvStoreConfig,
+    /// How uses are foreseen, and what is loaded ahead of them.
+    pub prediction: PredictionConfig,
     /// The evaluation store.
     pub store: StoreConfig,
     /// Whom this server tells of itself.
@@ -108,6 +112,7 @@ impl Config {
         let services = sections::read_services(&mut reader);
         let conversations = ConversationsConfig::read(&mut reader);
         let kv_store = KvStoreConfig::read(&mut reader);
+        let prediction = prediction::read(&mut reader);
         let store = StoreConfig::read(&mut reader);
         let bus = bus::read(&mut reader);
         let log = LogConfig::read(&mut reader);
@@ -132,6 +137,7 @@ impl Config {
             service_timeout,
             conversations,
             kv_store,
+            prediction,
             store,
             bus,
             log,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use mms_manager::Manager;
+use mms_protocol::prediction::PreloadingView;
 use mms_protocol::view::{DeviceMemory, HealthView, MemoryView, ModelState, ModelView, StreamFigures, Traffic};
 use mms_store::{Store, StoreStatus};
 use prometheus_client::collector::Collector;
@@ -51,6 +52,7 @@ impl Collector for Snapshot {
         writer.traffic(&self.manager.traffic())?;
         let over_budget = self.manager.counters().over_budget.get();
         writer.counter("memory_over_budget", "Times that models had grown over the budget", over_budget)?;
+        writer.preloading(&self.manager.predictions().preloading())?;
         writer.conversations(self.conversations.figures())?;
         writer.events(self.feed.figures(), &(self.bus)())?;
         match &self.store {
@@ -85,7 +87,22 @@ impl Writer<'_> {
         self.counter("models_unloaded", "Workers ended on purpose", stats.models_unloaded)?;
         self.counter("load_failures", "Loads that failed", stats.load_failures)?;
         self.counter("worker_deaths", "Worker processes that died", stats.worker_deaths)?;
-        self.counter("retries", "Generations started again after their worker died", stats.retries)
+        self.counter("retries", "Generations started again after their worker died", stats.retries)?;
+        self.counter("predictions_made", "Predictions answered", stats.predictions_made)?;
+        self.counter("usage_records", "Uses of models that predictions go by", stats.usage_records)
+    }
+
+    fn preloading(&mut self, view: &PreloadingView) -> fmt::Result {
+        self.gauge("prediction_preloading", "1: models are loaded ahead of requests", view.active)?;
+        if let Some(rate) = view.hit_rate {
+            self.gauge("prediction_hit_rate", "Part of the last guesses that came true, 0 to 1", rate)?;
+        }
+        self.counter("prediction_guesses", "Guesses that a model will be asked for", view.guesses)?;
+        self.counter("prediction_hits", "Guesses that came true within the lookahead", view.hits)?;
+        self.counter("prediction_misses", "Guesses that did not", view.misses)?;
+        self.counter("prediction_loads", "Loads by guess", view.loads)?;
+        self.counter("prediction_gave_way", "Loads by guess that made room for another model", view.gave_way)?;
+        self.counter("prediction_stops", "Times that loading by guess was stopped for poor guesses", view.stops)
     }
 
     fn devices(&mut self, memory: &MemoryView) -> fmt::Result {

@@ -94,6 +94,7 @@ async fn serve_as(limits: WireLimits, model: Option<&Path>, queues: Limits) -> S
         idle_unload: None,
         kv_store: None,
         routing: [("fast".to_owned(), vec!["mms-demo".to_owned()])].into(),
+        prediction: Default::default(),
         limits: queues,
     };
     let manager = Manager::start(config, events).await.expect("manager");

@@ -39,6 +39,7 @@ struct Ahead<'a> {
 enum Step {
     Spawn(String),
     Refuse(String),
+    GiveUp(String),
     Evict { victims: Vec<String>, newcomer: String },
 }
 
@@ -58,6 +59,7 @@ impl Lifecycle {
         self.promised.remove(id);
         if let Some(model) = self.models.get_mut(id) {
             model.phase = Phase::Available;
+            model.guess = None;
             self.changed.insert(id.to_owned());
         }
     }
@@ -76,16 +78,31 @@ impl Lifecycle {
                     self.forget_wish(&id);
                     self.refuse_waiting(&id, |_| refusal.clone());
                 }
+                Step::GiveUp(id) => {
+                    let refusal = self.no_free_memory(&id);
+                    self.forget_wish(&id);
+                    self.refuse_waiting(&id, |_| refusal.clone());
+                }
                 Step::Evict { victims, newcomer } => {
-                    self.promised.insert(newcomer);
                     for victim in victims {
-                        self.retire(now, &victim, "evicted", Vec::new());
+                        self.make_go(now, &victim, &newcomer);
                     }
+                    self.promised.insert(newcomer);
                 }
             }
         }
-        if self.waiting.is_empty() {
+        if !self.is_asked_for() {
             self.spare(now);
+        }
+    }
+
+    fn make_go(&mut self, now: Instant, victim: &str, newcomer: &str) {
+        let loading = |model: &Model| matches!(model.phase, Phase::Loading { .. });
+        if self.models.get(victim).is_some_and(loading) {
+            self.refuse_waiting(victim, |victim| refusals::gave_way(victim, newcomer));
+            self.kill_loading(now, victim, Vec::new());
+        } else {
+            self.retire(now, victim, "evicted", Vec::new());
         }
     }
 
@@ -102,7 +119,10 @@ impl Lifecycle {
         }
         let (step, next_turn) = self.look(now);
         self.next_turn = next_turn;
-        step
+        step.or_else(|| {
+            let (id, fits) = self.next_guess()?;
+            Some(if fits { Step::Spawn(id) } else { Step::GiveUp(id) })
+        })
     }
 
     fn look(&self, now: Instant) -> (Option<Step>, Option<Instant>) {
@@ -137,7 +157,7 @@ impl Lifecycle {
             .iter()
             .filter_map(|id| {
                 // One whose need is not known yet holds up nobody.
-                let model = self.models.get(id).filter(|model| !model.is_measured_first())?;
+                let model = self.models.get(id).filter(|model| !model.is_measured_first() && !model.is_guess())?;
                 let first = |requests: Option<&u64>| requests.and_then(|request| self.requests.get(request));
                 let oldest = [first(model.queue.front()), first(model.loaders.first())];
                 let oldest = oldest.into_iter().flatten().map(|request| request.arrived).min();
@@ -199,7 +219,7 @@ impl Lifecycle {
     }
 
     /// Would `id` be within the budget and the number of models if those of `gone` had gone, and the models `with` were loaded too?
-    fn has_room(&self, id: &str, gone: &[&str], with: &[&str]) -> bool {
+    pub(super) fn has_room(&self, id: &str, gone: &[&str], with: &[&str]) -> bool {
         let most = self.limits.max_loaded_models;
         let loaded = (self.workers.len() + with.len() + 1).saturating_sub(gone.len());
         (most == 0 || loaded <= most) && self.fits(id, gone, with)
@@ -268,6 +288,7 @@ fn candidate<'a>(now: Instant, id: &'a str, model: &'a Model) -> Option<(Candida
     let (busy, since) = match &model.phase {
         Phase::Ready { idle_since, .. } if model.is_idle() => (false, Some(*idle_since)),
         Phase::Ready { .. } => (true, model.turn_end()),
+        Phase::Loading { since, .. } if model.is_guess() => (false, Some(*since)),
         Phase::Loading { .. } => (true, None),
         Phase::Available
         | Phase::Queued
@@ -278,7 +299,8 @@ fn candidate<'a>(now: Instant, id: &'a str, model: &'a Model) -> Option<(Candida
     };
     let idle = since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
     let idle = if busy { idle } else { idle.max(model.interval.unwrap_or_default()) };
-    let candidate = Candidate { id, priority: model.facts.priority, busy, idle, reload: model.reload_cost() };
+    let (priority, reload) = (model.facts.priority, model.reload_cost());
+    let candidate = Candidate { id, priority, guess: model.is_guess(), busy, idle, reload };
     Some((candidate, since.is_some_and(|since| since <= now)))
 }
 

@@ -132,11 +132,11 @@ impl Lifecycle {
             return;
         };
         let idle = |model: &Model| model.is_idle() && !model.facts.pinned && model.held().get(&device) > 0.0;
-        let mut victims: Vec<(bool, Option<Instant>, String)> = self
+        let mut victims: Vec<(bool, bool, Option<Instant>, String)> = self
             .models
             .iter()
             .filter(|(_, model)| idle(model))
-            .map(|(id, model)| (id == grown, model.last_used, id.clone()))
+            .map(|(id, model)| (!model.is_guess(), id == grown, model.last_used, id.clone()))
             .collect();
         victims.sort();
         if !self.over_budget {
@@ -145,7 +145,7 @@ impl Lifecycle {
             self.effects.push(Effect::Note(note));
         }
         let mut left = mb;
-        for (_, _, victim) in victims {
+        for (_, _, _, victim) in victims {
             if left <= 0.0 {
                 return;
             }
@@ -176,6 +176,17 @@ impl Lifecycle {
             need: &need,
             holders,
         })
+    }
+
+    pub(super) fn no_free_memory(&self, id: &str) -> mms_protocol::Refusal {
+        let need = self.models.get(id).map(|model| model.facts.need.clone()).unwrap_or_default();
+        let room = self.room();
+        let device = need.short_of(&room).unwrap_or(crate::memory::RAM);
+        let free_mb = room.get(device);
+        if self.is_asked_for() || self.fits(id, &[], &[]) {
+            return refusals::no_place(id);
+        }
+        refusals::no_free_memory(id, need.get(device), free_mb)
     }
 
     /// The room there would be without everything that is not pinned.

@@ -16,7 +16,8 @@
 //! Before a model is loaded for the first time, its need is measured while it is Queued. Draining and Ending are both shown as
 //! `draining`. What is promised, and tested with random interleavings: every request ends exactly once; a model has at most one
 //! worker; reservations never exceed the budget of any device; what is loading or pinned is never a victim, and what is at work only
-//! after its turn ([`policy`]), when its work under way has ended; memory counts as held until the process is gone; no state waits
+//! after its turn ([`policy`]), when its work under way has ended; what was loaded by guess only takes free memory, and gives
+//! it back at once, loading or not, for whatever is asked for; memory counts as held until the process is gone; no state waits
 //! for something that cannot come.
 
 mod admission;
@@ -24,6 +25,7 @@ mod catalogue;
 mod memory;
 mod model;
 mod policy;
+mod preload;
 mod progress;
 mod refusals;
 mod requests;
@@ -49,7 +51,7 @@ use model::{Model, Request};
 
 pub use memory::{Memory, Planned};
 pub use progress::Progress;
-pub use refusals::CONSTRAINT;
+pub use refusals::{CONSTRAINT, GAVE_WAY};
 pub use view::Shown;
 
 /// Names one worker process; never used twice.
@@ -102,6 +104,14 @@ pub enum Input {
     Generate(Ask),
     /// Somebody wants a model resident.
     Load(Ask),
+    /// Somebody guesses that a model will be asked for: it is loaded if there is free memory for it now, and makes room for whatever
+    /// is really asked for, until it is itself.
+    Preload {
+        /// What.
+        ask: Ask,
+        /// How long it stays without a request; `None`: as long as others.
+        stay: Option<Duration>,
+    },
     /// Somebody wants a model's worker to end.
     Unload(Ask),
     /// Whoever asked has gone away.
@@ -374,6 +384,7 @@ impl Lifecycle {
             Input::Catalogue(list) => self.on_catalogue(now, list),
             Input::Generate(ask) => self.on_generate(now, ask),
             Input::Load(ask) => self.on_load(now, ask),
+            Input::Preload { ask, stay } => self.on_preload(now, ask, stay),
             Input::Unload(ask) => self.on_unload(now, ask),
             Input::Cancel(request) => self.on_cancel(now, request),
             Input::Worker(worker, input) => self.on_worker(now, worker, input),

@@ -30,6 +30,8 @@ pub(super) struct Model {
     /// Set by the failure that was one too many, until the model enters [`Phase::Quarantined`].
     pub(super) sentence: Option<(Instant, String)>,
     pub(super) last_used: Option<Instant>,
+    /// It is wanted or resident only since somebody guesses that it will be asked for.
+    pub(super) guess: Option<Guess>,
     /// The last keep-alive that was given; holds until it is unloaded.
     pub(super) keep_alive: Option<KeepAlive>,
     /// When it was last asked for, and the running mean of the time between two such moments.
@@ -41,6 +43,13 @@ pub(super) struct Model {
     pub(super) last_load: Option<Duration>,
     /// Running mean of the time that a generation takes in the worker.
     pub(super) service: Option<Duration>,
+}
+
+/// A guess that a model will be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Guess {
+    /// How long the model stays without a request; `None`: as long as others.
+    pub(super) stay: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -160,6 +169,7 @@ impl Model {
             failures: 0,
             sentence: None,
             last_used: None,
+            guess: None,
             keep_alive: None,
             asked: None,
             interval: None,
@@ -214,12 +224,14 @@ impl Model {
 
     /// Idleness after which it is unloaded; `None`: never.
     pub(super) fn idle_unload(&self) -> Option<Duration> {
-        match self.keep_alive {
-            _ if self.facts.pinned => None,
+        let usual = match self.keep_alive {
+            _ if self.facts.pinned => return None,
             None => self.facts.idle_unload,
             Some(KeepAlive::Forever) => None,
             Some(KeepAlive::For(time)) => Some(time),
-        }
+        };
+        let stay = self.guess.and_then(|guess| guess.stay);
+        [usual, stay].into_iter().flatten().min()
     }
 
     /// When it is unloaded if nobody asks for it until then.
@@ -265,6 +277,7 @@ impl Model {
             self.interval = Some(self.interval.map_or(passed, |mean| (mean * 7 + passed) / 8));
         }
         self.last_used = Some(now);
+        self.guess = None;
     }
 
     pub(super) fn record_success(&mut self, took: Duration) {

@@ -6,7 +6,8 @@
 //! costs `R / (idle + 10 s)`: seconds of loading, by how soon it is probably wanted, where `idle` is the time since its last work, or
 //! the mean time between its requests if that is more. One that is asked for seldom is cheap, one that loads for long is dear, and
 //! every further victim adds to the cost. Costs are compared by class: a set that takes a model of
-//! a higher priority is dearer than any that does not, and one with a model that is at work is dearer than any without.
+//! a higher priority is dearer than any that does not, one with a model that is at work is dearer than any without, and one of
+//! models that were only loaded by guess is the cheapest.
 //!
 //! **Turns**: models that wait for memory stand in the order of `age + head start - R / n`, where `age` is that of the oldest request,
 //! or the time since the model's queue was last served if that is less, `n` counts the requests, so `R / n` is what a load costs each of them, and the head start is 0, 10 and 30 s for low, medium and
@@ -27,6 +28,8 @@ use crate::catalogue::Priority;
 pub(super) struct Candidate<'a> {
     pub(super) id: &'a str,
     pub(super) priority: Priority,
+    /// It was loaded by guess, and nobody has asked for it.
+    pub(super) guess: bool,
     /// It has work or is wanted.
     pub(super) busy: bool,
     /// Since its last work, or the mean time between its requests if that is more; of one at work, since its turn was over.
@@ -115,12 +118,15 @@ fn ids<'a>(candidates: &[Candidate<'a>]) -> Vec<&'a str> {
     candidates.iter().map(|candidate| candidate.id).collect()
 }
 
-/// 0 to 5: low, medium, high, and the same at work.
+/// 0: a guess; 1 to 6: low, medium, high, and the same at work.
 fn class(candidate: &Candidate<'_>) -> usize {
+    if candidate.guess {
+        return 0;
+    }
     let priority = match candidate.priority {
-        Priority::Low => 0,
-        Priority::Medium => 1,
-        Priority::High => 2,
+        Priority::Low => 1,
+        Priority::Medium => 2,
+        Priority::High => 3,
     };
     priority + if candidate.busy { 3 } else { 0 }
 }
@@ -130,10 +136,10 @@ fn cost(candidate: &Candidate<'_>) -> f64 {
 }
 
 /// The cost by class, the dearest class first: compared in this order.
-fn price(candidates: &[Candidate<'_>]) -> [f64; 6] {
-    let mut price = [0.0; 6];
+fn price(candidates: &[Candidate<'_>]) -> [f64; 7] {
+    let mut price = [0.0; 7];
     for candidate in candidates {
-        price[5 - class(candidate)] += cost(candidate);
+        price[6 - class(candidate)] += cost(candidate);
     }
     price
 }
@@ -151,7 +157,7 @@ mod tests {
 
     fn candidate(id: &'static str, idle: u64, reload: u64) -> Candidate<'static> {
         let (idle, reload) = (Duration::from_secs(idle), Duration::from_secs(reload));
-        Candidate { id, priority: Priority::Medium, busy: false, idle, reload }
+        Candidate { id, priority: Priority::Medium, guess: false, busy: false, idle, reload }
     }
 
     /// Sizes are behind the names: `a5` holds 5.
@@ -176,6 +182,8 @@ mod tests {
         assert_eq!(chosen(&[high, small, other], 4), "a2 b2");
         let busy = Candidate { busy: true, ..low };
         assert_eq!(chosen(&[busy, high], 2), "h6", "idle before busy");
+        let guess = Candidate { guess: true, ..high };
+        assert_eq!(chosen(&[guess, low], 2), "h6", "what was only guessed before all others");
     }
 
     #[test]
@@ -209,7 +217,7 @@ mod tests {
             let names: Vec<String> = (0..list.len()).map(|n| n.to_string()).collect();
             let all: Vec<Candidate<'_>> = list.iter().zip(&names).map(|(&(_, priority, busy, idle, reload), id)| {
                 let (idle, reload) = (Duration::from_secs(idle), Duration::from_secs(reload));
-                Candidate { id, priority: PRIORITIES[priority], busy, idle, reload }
+                Candidate { id, priority: PRIORITIES[priority], guess: false, busy, idle, reload }
             }).collect();
             let held = |ids: &[&str]| ids.iter().map(|id| list[id.parse::<usize>().unwrap()].0).sum::<u32>();
             let everything: Vec<&str> = names.iter().map(String::as_str).collect();

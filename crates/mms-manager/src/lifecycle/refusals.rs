@@ -13,6 +13,8 @@ use crate::memory::{Amounts, RAM};
 
 /// Stands as the argument of a refused constraint until it is known which argument that was.
 pub const CONSTRAINT: &str = "constraint";
+/// Stands in the refusal of a guess that made room, with the model for which it did.
+pub const GAVE_WAY: &str = "gave_way_to";
 
 pub(super) fn shutting_down() -> Refusal {
     Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down and takes no new work")
@@ -30,6 +32,38 @@ pub(super) fn broken(id: &str, why: &str) -> Refusal {
 pub(super) fn unloaded(id: &str) -> Refusal {
     Refusal::new(ErrorCode::Cancelled, format!("{id} was unloaded before it was ready; ask again to load it again"))
         .with("model_id", id)
+}
+
+/// A guess that came while its model goes or rests.
+pub(super) fn leaving(id: &str) -> Refusal {
+    let text = format!("{id} was not loaded ahead: it is leaving memory, or was refused lately; ask for it to load it");
+    Refusal::new(ErrorCode::Cancelled, text).with("model_id", id)
+}
+
+/// A guess for which there is no room.
+pub(super) fn no_free_memory(id: &str, needed_mb: f64, free_mb: f64) -> Refusal {
+    let text = format!(
+        "{id} was not loaded ahead: it needs about {needed_mb:.0} MiB, and {:.0} MiB are free; nothing goes for a guess, load_model \
+         makes room",
+        free_mb.max(0.0)
+    );
+    let refusal = Refusal::new(ErrorCode::InsufficientMemory, text).with("model_id", id);
+    refusal.with("needed_mb", mb(needed_mb)).with("free_mb", mb(free_mb.max(0.0)))
+}
+
+/// A guess that comes while others wait for memory, or while as many models are in memory as may be.
+pub(super) fn no_place(id: &str) -> Refusal {
+    let text = format!(
+        "{id} was not loaded ahead: others wait for memory, or as many models as may be are in memory (max_loaded_models); nothing goes \
+         for a guess, load_model makes room"
+    );
+    Refusal::new(ErrorCode::InsufficientMemory, text).with("model_id", id)
+}
+
+/// A guess that had to go before it was loaded.
+pub(super) fn gave_way(id: &str, newcomer: &str) -> Refusal {
+    let text = format!("{id} was being loaded ahead, and made room for {newcomer}, which was asked for");
+    Refusal::new(ErrorCode::InsufficientMemory, text).with("model_id", id).with(GAVE_WAY, newcomer)
 }
 
 pub(super) fn load_failed(id: &str, reason: &str) -> Refusal {

@@ -28,6 +28,7 @@ impl Lifecycle {
     pub(super) fn on_load(&mut self, now: Instant, ask: Ask) {
         let Some(id) = self.accept(now, &ask) else { return };
         let Some(model) = self.models.get_mut(&id) else { return };
+        model.guess = None;
         if let Phase::Ready { active, idle_since, .. } = &mut model.phase {
             model.last_used = Some(now);
             if active.is_empty() {
@@ -116,7 +117,7 @@ impl Lifecycle {
     }
 
     /// Lets a request in, or refuses it. `None`: it has ended.
-    fn accept(&mut self, now: Instant, ask: &Ask) -> Option<String> {
+    pub(super) fn accept(&mut self, now: Instant, ask: &Ask) -> Option<String> {
         let checked = self.register(now, ask).and_then(|()| {
             let Some(model) = self.models.get_mut(&ask.model) else { return Ok(()) };
             match (&model.phase, &model.facts.broken) {

@@ -33,6 +33,8 @@ pub struct Shown {
     pub queued: u32,
     /// The last request.
     pub last_used: Option<Instant>,
+    /// It was loaded, or is being loaded, by guess, and nobody has asked for it yet.
+    pub guessed: bool,
     /// Its worker.
     pub worker: Option<WorkerId>,
 }
@@ -76,6 +78,7 @@ impl Lifecycle {
             active: active as u32,
             queued: (model.queue.len() + model.loaders.len()) as u32,
             last_used: model.last_used,
+            guessed: process.is_some() && model.is_guess(),
             worker: process.map(|process| process.worker),
         })
     }

@@ -51,7 +51,9 @@ impl Lifecycle {
         let process = Process { measured, ..process.clone() };
         self.effects.push(Effect::Note(Note::Loaded { model: id.to_owned(), worker: process.worker }));
         model.phase = Phase::Ready { process, slots: slots.max(1), since: now, active: Active::new(), idle_since: now };
-        model.last_used = Some(now);
+        if !model.is_guess() {
+            model.last_used = Some(now);
+        }
         self.changed.insert(id.to_owned());
         self.tell_loaded(id);
         self.dispatch(now, id);
@@ -238,6 +240,10 @@ impl Lifecycle {
             other @ (Phase::Available | Phase::Queued | Phase::Quarantined { .. } | Phase::Broken) => {
                 model.phase = other;
             }
+        }
+        // As long as only guesses wait for it, it is one.
+        if let Some(model) = self.models.get_mut(id).filter(|model| !model.is_wanted()) {
+            model.guess = None;
         }
         self.renew_keep_alive(id);
         self.settle(id);

@@ -3,15 +3,22 @@
 //! [`Predictor`] is told each use and ranks models; [`replay`] plays traces of uses through it and through simpler rules, in virtual
 //! time; [`traces`] makes such traces. The formula stands in docs/prediction.md.
 
+use std::time::Duration;
+
 mod opinions;
+mod predictions;
 mod predictor;
+mod preload;
 pub mod replay;
 mod streams;
 #[cfg(test)]
 mod tests;
 pub mod traces;
 
-pub use predictor::{EXPERTS, Predictor, Scored};
+pub use predictions::Predictions;
+pub use predictor::{EXPERTS, Predictor};
+pub use preload::PreloadSettings;
+pub(crate) use preload::Turn;
 
 /// What the predictor goes by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +42,22 @@ pub struct Moment {
     pub at: f64,
     /// Seconds since midnight.
     pub day_s: f64,
+}
+
+/// How uses are foreseen, and what is made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PredictionConfig {
+    /// How they are foreseen.
+    pub predictor: PredictorSettings,
+    /// When models are loaded before they are asked for.
+    pub preload: PreloadSettings,
+}
+
+impl PredictionConfig {
+    /// How far ahead is looked.
+    pub fn lookahead(&self) -> Duration {
+        Duration::try_from_secs_f64(self.predictor.lookahead_s).unwrap_or(Duration::MAX)
+    }
 }
 
 const DAY_S: f64 = 86_400.0;

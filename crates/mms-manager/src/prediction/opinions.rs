@@ -34,6 +34,11 @@ impl Fading {
         self.at = at;
     }
 
+    /// How often that comes at present, per second.
+    pub(super) fn rate(self, at: f64, half_life_s: f64) -> f64 {
+        self.of(at, half_life_s) * std::f64::consts::LN_2 / half_life_s
+    }
+
     fn of(self, at: f64, half_life_s: f64) -> f64 {
         self.sum * (-(at - self.at).max(0.0) / half_life_s).exp2()
     }
@@ -48,6 +53,30 @@ pub(super) fn bin(day_s: f64) -> usize {
 /// earlier ones fade.
 pub(super) fn day_weight(since_origin_s: f64) -> f64 {
     (since_origin_s / DAY_HALF_LIFE_S).clamp(0.0, MAX_EXPONENT).exp2()
+}
+
+/// What a time of day is like on the days so far.
+pub(super) struct Habits {
+    kernel: Vec<(usize, f64)>,
+    /// Turns a weighted sum of a model's uses into those expected within the lookahead.
+    scale: f64,
+}
+
+impl Habits {
+    pub(super) fn at(now: Moment, origin: f64, lookahead_s: f64) -> Self {
+        let kernel = kernel((now.day_s + lookahead_s / 2.0).rem_euclid(DAY_S));
+        let kernel_sum: f64 = kernel.iter().map(|(_, weight)| weight).sum();
+        // The weight that one use on each day so far would have together.
+        let weight = day_weight(now.at - origin);
+        let days = DAY_HALF_LIFE_S / DAY_S / std::f64::consts::LN_2 * (weight - 1.0);
+        let scale = lookahead_s / BIN_S / (kernel_sum.max(f64::MIN_POSITIVE) * days.max(weight));
+        Self { kernel, scale }
+    }
+
+    /// Uses within the lookahead of a model with these uses by quarter of an hour.
+    pub(super) fn expected(&self, day: &[f64; DAY_BINS]) -> f64 {
+        self.kernel.iter().map(|(bin, weight)| day[*bin] * weight).sum::<f64>() * self.scale
+    }
 }
 
 /// For each model the opinion of each expert.

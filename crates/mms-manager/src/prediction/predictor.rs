@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::opinions::{DAY_BINS, Fading, Opinions};
+use super::opinions::{DAY_BINS, Fading, Habits, Opinions};
 use super::streams::Streams;
+use mms_protocol::prediction::Likely;
 use super::{Moment, PredictorSettings};
 
 /// The experts, in the order of their weights.
@@ -22,15 +23,8 @@ const FLOOR: f64 = 0.05;
 const MAX_MODELS: usize = 512;
 /// The same asked for again by the same client within this time is the same use, seconds.
 const SAME_USE_S: f64 = 1.0;
-
-/// A model and how likely it is the next one asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
-    /// Its id.
-    pub model: String,
-    /// From 0 to 1; those of all models together are 1.
-    pub score: f64,
-}
+/// Half of a use's weight is gone after this time where it is told how often models are used at present, seconds.
+const RATE_S: f64 = 600.0;
 
 /// What is remembered of one model.
 #[derive(Debug, Clone)]
@@ -59,6 +53,8 @@ pub struct Predictor {
     origin: f64,
     latest: f64,
     uses: u64,
+    /// Uses of all models, fading within [`RATE_S`].
+    all: Fading,
 }
 
 impl Predictor {
@@ -74,6 +70,7 @@ impl Predictor {
             origin: f64::NEG_INFINITY,
             latest: f64::NEG_INFINITY,
             uses: 0,
+            all: Fading::default(),
         }
     }
 
@@ -92,6 +89,7 @@ impl Predictor {
             self.origin = moment.at;
         }
         self.uses += 1;
+        self.all.add(moment.at, RATE_S);
         self.latest = moment.at;
         let number = self.number_of(model, moment.at);
         if let Some(tracked) = self.models.get_mut(&number) {
@@ -106,16 +104,21 @@ impl Predictor {
     }
 
     /// Every model that was ever asked for, likeliest first.
-    pub fn rank(&self, now: Moment) -> Vec<Scored> {
+    pub fn rank(&self, now: Moment) -> Vec<Likely> {
         let opinions = self.opinions(now);
         let scores = opinions.iter().map(|(number, of_model)| {
             let score: f64 = of_model.iter().zip(&self.weights).map(|(opinion, weight)| opinion * weight).sum();
             (number, score)
         });
-        let mut ranking: Vec<Scored> = scores
-            .filter_map(|(number, score)| Some(Scored { model: self.models.get(&number)?.name.clone(), score }))
-            .collect();
-        ranking.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.model.cmp(&b.model)));
+        let expected = self.all.rate(now.at, RATE_S) * self.settings.lookahead_s;
+        let habits = Habits::at(now, self.origin, self.settings.lookahead_s);
+        let likely = |(number, score): (u32, f64)| {
+            let tracked = self.models.get(&number)?;
+            let uses = (expected * score).max(habits.expected(&tracked.day));
+            Some(Likely { model_id: tracked.name.clone(), score, probability: 1.0 - (-uses).exp() })
+        };
+        let mut ranking: Vec<Likely> = scores.filter_map(likely).collect();
+        ranking.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.model_id.cmp(&b.model_id)));
         ranking
     }
 

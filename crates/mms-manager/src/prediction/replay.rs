@@ -3,8 +3,8 @@
 //! **Moments**: after each use, and every [`Terms::every_s`] seconds, each rule names its models, best first; those are kept, as far as
 //! the memory goes, until the next moment. **Hit**: a use whose model is kept at its arrival and was loaded by then; a model that was
 //! not there at the last moment is loaded [`Terms::load_s`] seconds after it was named. A use that is no hit loads its model, too.
-//! All rules name models at the same moments and as many as there are places: a rule with too few of its own goes on with those
-//! used last.
+//! All rules name models at the same moments and as many as there are places, but for [`Rule::PredictorIfLikely`]: a rule with too few
+//! of its own goes on with those used last. No rule knows more than what was before.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,36 +23,36 @@ pub struct TraceUse {
     pub client: Option<String>,
 }
 
-/// What models may be kept.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Room {
-    /// So many.
-    Places(usize),
-    /// So many as fit; each takes what is said here, MiB.
-    Mb {
-        /// All together.
-        budget: f64,
-        /// Each of them.
-        sizes: BTreeMap<String, f64>,
-    },
-}
-
 /// What holds for every rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
-    /// What models may be kept.
-    pub room: Room,
+    /// Most models that are kept.
+    pub places: usize,
+    /// What those together may take, MiB; `None`: anything.
+    pub budget_mb: Option<f64>,
+    /// What each takes, MiB; those that are not in it count 1.
+    pub sizes_mb: BTreeMap<String, f64>,
     /// Between two moments at which nothing happened, seconds.
     pub every_s: f64,
     /// What a load takes, seconds.
     pub load_s: f64,
+    /// How likely [`Rule::PredictorIfLikely`] wants a use within the lookahead to be, 0 to 1.
+    pub min_probability: f64,
     /// Of the predictor; its window is the old rule's too.
     pub predictor: PredictorSettings,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { room: Room::Places(3), every_s: 60.0, load_s: 2.0, predictor: PredictorSettings::default() }
+        Self {
+            places: 3,
+            budget_mb: None,
+            sizes_mb: BTreeMap::new(),
+            every_s: 60.0,
+            load_s: 2.0,
+            min_probability: 0.5,
+            predictor: PredictorSettings::default(),
+        }
     }
 }
 
@@ -62,6 +62,8 @@ impl Default for Terms {
 pub enum Rule {
     /// This server's predictor.
     Predictor,
+    /// The same, and only what is likely enough to be asked for soon is kept: places may stay empty.
+    PredictorIfLikely,
     /// The old rule: those most used within the window, the last hour by default.
     MostUsed,
     /// Always keep the last one; with more places the last ones.
@@ -69,7 +71,7 @@ pub enum Rule {
 }
 
 /// All of them.
-pub const RULES: [Rule; 3] = [Rule::Predictor, Rule::MostUsed, Rule::LastUsed];
+pub const RULES: [Rule; 4] = [Rule::Predictor, Rule::PredictorIfLikely, Rule::MostUsed, Rule::LastUsed];
 
 /// What a rule made of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -88,8 +90,8 @@ pub struct Outcome {
     pub cold_starts_avoided: usize,
     /// Loads that nobody had asked for yet.
     pub guessed_loads: usize,
-    /// Memory spent: the time that models were kept, times their MiB, or times 1 where places are counted.
-    pub memory_seconds: f64,
+    /// Memory spent: the time that models were kept, times their MiB.
+    pub memory_mb_s: f64,
 }
 
 /// Plays the trace, in the order of its times, under each rule.
@@ -100,7 +102,7 @@ pub fn replay(trace: &[TraceUse], terms: &Terms) -> Vec<Outcome> {
 fn play(trace: &[TraceUse], terms: &Terms, rule: Rule) -> Outcome {
     let mut player = Player {
         terms,
-        chooser: Chooser::new(rule, terms.predictor),
+        chooser: Chooser::new(rule, terms),
         kept: BTreeMap::new(),
         now: trace.first().map_or(0.0, |first| first.time),
         outcome: Outcome {
@@ -111,7 +113,7 @@ fn play(trace: &[TraceUse], terms: &Terms, rule: Rule) -> Outcome {
             cold_starts: 0,
             cold_starts_avoided: 0,
             guessed_loads: 0,
-            memory_seconds: 0.0,
+            memory_mb_s: 0.0,
         },
     };
     let mut before: Option<&str> = None;
@@ -146,8 +148,8 @@ impl Player<'_> {
     }
 
     fn spend(&mut self, until: f64) {
-        let mb: f64 = self.kept.keys().map(|model| self.terms.room.size(model)).sum();
-        self.outcome.memory_seconds += mb * (until - self.now).max(0.0);
+        let mb: f64 = self.kept.keys().map(|model| self.terms.size(model)).sum();
+        self.outcome.memory_mb_s += mb * (until - self.now).max(0.0);
         self.now = until.max(self.now);
     }
 
@@ -164,7 +166,7 @@ impl Player<'_> {
     fn choose(&mut self, used: Option<&str>) {
         let ranking = self.chooser.rank(Moment::utc(self.now));
         let mut kept = BTreeMap::new();
-        for model in self.terms.room.fill(&ranking) {
+        for model in self.terms.fill(&ranking) {
             let loaded = self.kept.get(model).copied().unwrap_or_else(|| {
                 self.outcome.guessed_loads += usize::from(used != Some(model));
                 self.now + self.terms.load_s
@@ -175,36 +177,34 @@ impl Player<'_> {
     }
 }
 
-impl Room {
+impl Terms {
+    /// Rankings that will be made for each rule: what a replay takes.
+    pub fn moments(&self, trace: &[TraceUse]) -> f64 {
+        let gaps = trace.windows(2).map(|pair| (pair[1].time - pair[0].time).clamp(0.0, super::DAY_S));
+        trace.len() as f64 + gaps.sum::<f64>() / self.every_s
+    }
+
     fn size(&self, model: &str) -> f64 {
-        match self {
-            Self::Places(_) => 1.0,
-            Self::Mb { sizes, .. } => sizes.get(model).copied().unwrap_or(0.0),
-        }
+        self.sizes_mb.get(model).copied().unwrap_or(1.0)
     }
 
     /// Of a ranking, what there is room for; what does not fit is passed over.
     fn fill<'r>(&self, ranking: &'r [String]) -> Vec<&'r str> {
-        let names = ranking.iter().map(String::as_str);
-        match self {
-            Self::Places(places) => names.take(*places).collect(),
-            Self::Mb { budget, .. } => {
-                let mut left = *budget;
-                let fits = names.filter(|model| {
-                    let size = self.size(model);
-                    let fits = size <= left;
-                    left -= if fits { size } else { 0.0 };
-                    fits
-                });
-                fits.collect()
-            }
-        }
+        let mut left = self.budget_mb.unwrap_or(f64::INFINITY);
+        let fits = ranking.iter().map(String::as_str).filter(|model| {
+            let size = self.size(model);
+            let fits = size <= left;
+            left -= if fits { size } else { 0.0 };
+            fits
+        });
+        fits.take(self.places).collect()
     }
 }
 
-/// A rule at work. Every ranking has all models that were used so far.
+/// A rule at work. Every ranking has all models that were used so far, but for that of what is likely only.
 struct Chooser {
-    predictor: Option<Predictor>,
+    /// With the probability that a model must have.
+    predictor: Option<(Predictor, f64)>,
     /// For the old rule: the uses within the window.
     window: Option<(f64, VecDeque<(f64, String)>)>,
     /// Models, the one used last at the end.
@@ -212,16 +212,21 @@ struct Chooser {
 }
 
 impl Chooser {
-    fn new(rule: Rule, settings: PredictorSettings) -> Self {
+    fn new(rule: Rule, terms: &Terms) -> Self {
+        let predictor = |least| Some((Predictor::new(terms.predictor), least));
         Self {
-            predictor: (rule == Rule::Predictor).then(|| Predictor::new(settings)),
-            window: (rule == Rule::MostUsed).then(|| (settings.window_s, VecDeque::new())),
+            predictor: match rule {
+                Rule::Predictor => predictor(0.0),
+                Rule::PredictorIfLikely => predictor(terms.min_probability),
+                Rule::MostUsed | Rule::LastUsed => None,
+            },
+            window: (rule == Rule::MostUsed).then(|| (terms.predictor.window_s, VecDeque::new())),
             last_used: Vec::new(),
         }
     }
 
     fn record(&mut self, now: Moment, one: &TraceUse) {
-        if let Some(predictor) = &mut self.predictor {
+        if let Some((predictor, _)) = &mut self.predictor {
             predictor.record(now, &one.model, one.client.as_deref());
         }
         if let Some((_, uses)) = &mut self.window {
@@ -232,8 +237,9 @@ impl Chooser {
     }
 
     fn rank(&mut self, now: Moment) -> Vec<String> {
-        if let Some(predictor) = &self.predictor {
-            return predictor.rank(now).into_iter().map(|scored| scored.model).collect();
+        if let Some((predictor, least)) = &self.predictor {
+            let likely = predictor.rank(now).into_iter().filter(|likely| likely.probability >= *least);
+            return likely.map(|likely| likely.model_id).collect();
         }
         let mut ranking = Vec::new();
         if let Some((window_s, uses)) = &mut self.window {

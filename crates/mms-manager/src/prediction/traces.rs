@@ -1,5 +1,7 @@
 //! Traces of uses as servers have them, made by chance from a seed: the same seed gives the same trace. Each begins at midnight.
 
+use std::collections::BTreeMap;
+
 use super::replay::TraceUse;
 use super::DAY_S;
 use crate::random::Random;
@@ -43,6 +45,11 @@ pub fn generate(kind: Kind, seed: u64, days: u32) -> Vec<TraceUse> {
     };
     trace.sort_by(|a, b| a.time.total_cmp(&b.time));
     trace
+}
+
+/// What the models of generated traces take, MiB.
+pub fn sizes_mb() -> BTreeMap<String, f64> {
+    (0..MODELS).map(|model| (name(model), 700.0 * (1 + model * 5 % MODELS) as f64)).collect()
 }
 
 fn name(model: usize) -> String {

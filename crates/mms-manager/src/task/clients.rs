@@ -26,7 +26,10 @@ enum Client {
     Embedding(Box<EmbedOrder>),
     Load { model: String, reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>> },
     Unload { model: String, reply: oneshot::Sender<Result<Reply, Refusal>> },
+    /// Loaded at the start.
     Preload { model: String },
+    /// Loaded ahead of requests.
+    Guess { model: String },
 }
 
 #[derive(Debug)]
@@ -91,6 +94,22 @@ impl Clients {
         self.waiting.insert(request, Client::Preload { model });
     }
 
+    pub(super) fn add_guess(&mut self, request: RequestId, model: String) {
+        self.waiting.insert(request, Client::Guess { model });
+    }
+
+    /// The model that is loaded ahead of requests with this one.
+    pub(super) fn guessed(&self, request: RequestId) -> Option<&str> {
+        match self.waiting.get(&request)? {
+            Client::Guess { model } => Some(model),
+            Client::Generation(_)
+            | Client::Embedding(_)
+            | Client::Load { .. }
+            | Client::Unload { .. }
+            | Client::Preload { .. } => None,
+        }
+    }
+
     pub(super) fn forget(&mut self, request: RequestId) {
         self.waiting.remove(&request);
     }
@@ -109,7 +128,7 @@ impl Clients {
                 Some(ToWorker::Generate { id: request, spec: Box::new(client.spec.clone()) })
             }
             Some(Client::Embedding(order)) => Some(ToWorker::Embed { id: request, spec: Box::new(order.spec.clone()) }),
-            Some(Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. }) | None => None,
+            Some(Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. } | Client::Guess { .. }) | None => None,
         }
     }
 
@@ -118,7 +137,7 @@ impl Clients {
         match self.waiting.get(&request)? {
             Client::Generation(client) => Some(&client.model),
             Client::Embedding(order) => Some(&order.model),
-            Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. } => None,
+            Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. } | Client::Guess { .. } => None,
         }
     }
 
@@ -203,7 +222,8 @@ impl Clients {
             Some(Client::Load { reply, .. }) => _ = reply.send(Err(refusal)),
             Some(Client::Unload { reply, .. }) => _ = reply.send(Err(refusal)),
             Some(Client::Preload { model }) => tracing::warn!(model, %refusal, "not loaded at the start"),
-            None => return false,
+            // What is guessed is nobody's request.
+            Some(Client::Guess { .. }) | None => return false,
         }
         true
     }
@@ -211,7 +231,13 @@ impl Clients {
     fn generating(&mut self, request: RequestId) -> Option<&mut Generating> {
         match self.waiting.get_mut(&request) {
             Some(Client::Generation(client)) => Some(client),
-            Some(Client::Embedding(_) | Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. })
+            Some(
+                Client::Embedding(_)
+                | Client::Load { .. }
+                | Client::Unload { .. }
+                | Client::Preload { .. }
+                | Client::Guess { .. },
+            )
             | None => None,
         }
     }

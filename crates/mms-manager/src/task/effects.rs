@@ -84,6 +84,9 @@ impl Task {
                 if let Some(model) = self.clients.asked_of(request) {
                     self.counters.of_model(model).errors.increment();
                 }
+                if let Some(model) = self.clients.guessed(request) {
+                    self.guess_refused(model, &refusal);
+                }
                 let was_in = self.clients.refused(request, refusal);
                 if let Some(drain) = self.drain.as_mut().filter(|_| was_in) {
                     drain.report.refused += 1;
@@ -172,6 +175,7 @@ impl Task {
                     self.counters.evictions.increment();
                 }
                 tracing::info!(model, reason, "unloaded");
+                self.tell_predictions(&model, reason);
                 self.tell(Event::ModelUnloaded { model_id: model, reason });
             }
             Note::OverBudget { model, device, over_mb } => {

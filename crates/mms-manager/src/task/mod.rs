@@ -6,6 +6,7 @@ mod clients;
 mod effects;
 mod forget;
 mod needs;
+mod preload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::health::HealthBoard;
 use crate::lifecycle::{Ask, Facts, Input, Lifecycle, WorkerId, WorkerInput};
 use crate::memory::{GpuProbe, MemoryFacts, MemoryProbe};
 use crate::plans::Plans;
+use crate::prediction::Predictions;
 use crate::routing::Policy;
 use crate::routing::evidence::Evidence;
 use crate::snapshot::{Clock, Snapshot, WorkerFacts, view};
@@ -35,6 +37,8 @@ use needs::Needs;
 
 /// While a model waits for memory, how often is looked whether others have given some back.
 const MEMORY_POLL: Duration = Duration::from_secs(1);
+/// Between two looks at what may be loaded ahead.
+const PREDICTION_POLL: Duration = Duration::from_secs(1);
 
 /// What handles ask of the task. `request` was chosen by the handle, which can so take it back at any time.
 #[derive(Debug)]
@@ -47,6 +51,12 @@ pub(crate) enum Message {
         cpu_only: bool,
         timeout: Option<Duration>,
         keep_alive: Option<KeepAlive>,
+        reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>>,
+    },
+    /// Load it if there is free memory for it.
+    Preload {
+        request: RequestId,
+        model: String,
         reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>>,
     },
     Unload {
@@ -103,6 +113,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
     pub(crate) evidence: Arc<Evidence>,
+    pub(crate) predictions: Arc<Predictions>,
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) last_request: Arc<std::sync::atomic::AtomicU64>,
@@ -133,6 +144,7 @@ pub(crate) struct Task {
     clock: Clock,
     counters: Arc<Counters>,
     evidence: Arc<Evidence>,
+    predictions: Arc<Predictions>,
     board: Arc<HealthBoard>,
     events: mpsc::Sender<Event>,
     last_request: Arc<std::sync::atomic::AtomicU64>,
@@ -191,6 +203,7 @@ impl Task {
             clock: parts.clock,
             counters: parts.counters,
             evidence: parts.evidence,
+            predictions: parts.predictions,
             board: parts.board,
             events: parts.events,
             last_request: parts.last_request,
@@ -205,6 +218,8 @@ impl Task {
         self.preload();
         let mut memory_poll = tokio::time::interval(MEMORY_POLL);
         memory_poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut prediction_poll = tokio::time::interval(PREDICTION_POLL);
+        prediction_poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let timer = self.lifecycle.next_timer();
             tokio::select! {
@@ -227,6 +242,7 @@ impl Task {
                     self.look_at_memory();
                     self.decide(Input::Tick);
                 }
+                _ = prediction_poll.tick(), if self.drain.is_none() => self.load_ahead(),
             }
         }
     }
@@ -274,6 +290,11 @@ impl Task {
                 let ask = Ask { keep_alive, ..self.ask(request, model, timeout) };
                 self.decide(Input::Load(ask));
             }
+            Message::Preload { request, model, reply } => {
+                self.clients.add_load(request, model.clone(), reply);
+                self.look_before_loading(&model);
+                self.decide(Input::Preload { ask: self.ask(request, model, None), stay: None });
+            }
             Message::Unload { request, model, reply } => {
                 self.clients.add_unload(request, model.clone(), reply);
                 self.decide(Input::Unload(self.ask(request, model, None)));
@@ -299,10 +320,14 @@ impl Task {
         let wanted: Vec<String> =
             self.entries.values().filter(|entry| entry.preload).map(|entry| entry.id.clone()).collect();
         for model in wanted {
-            let request = self.last_request.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            let request = self.new_request();
             self.clients.add_preload(request, model.clone());
             self.decide(Input::Load(self.ask(request, model, None)));
         }
+    }
+
+    fn new_request(&self) -> RequestId {
+        self.last_request.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 
     fn on_report(&mut self, worker: WorkerId, report: Report) {

@@ -69,6 +69,7 @@ impl Setup {
             idle_unload: None,
             routing: std::collections::BTreeMap::new(),
             kv_store: None,
+            prediction: Default::default(),
             limits: Limits::default(),
         };
         Self { config, models }

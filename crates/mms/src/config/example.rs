@@ -15,7 +15,7 @@ const HEAD: &str = "\
 # beat this file. `mms config check FILE` finds mistakes, `mms config show` prints what holds and who said so.
 ";
 
-const SECTIONS: [(&str, &str); 15] = [
+const SECTIONS: [(&str, &str); 16] = [
     ("server", "Addresses, names and times of the server itself."),
     ("models", "Where models are found and how long they stay in memory."),
     ("engine", "How models are run. Every key but worker can also stand in a [[model]], for that model alone."),
@@ -33,6 +33,7 @@ const SECTIONS: [(&str, &str); 15] = [
         "What is kept of what was said under a conversation_id. KV states are apart from it, see kv_store.",
     ),
     ("kv_store", "Where KV states of conversations are kept while their model is not loaded."),
+    ("prediction", "Which models will be asked for, and loading them ahead of that."),
     ("store", "Where evaluations and metrics are kept."),
     ("redis", "Presence of this server in Redis. Without an address: none."),
     ("nats", "Events in NATS JetStream. Without servers: none."),

@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod memory;
+mod preload;
 mod random;
 mod residency;
 mod turns;

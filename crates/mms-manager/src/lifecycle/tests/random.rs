@@ -16,6 +16,7 @@ use crate::memory::Amounts;
 enum Step {
     Generate(usize, u64),
     Load(usize),
+    Preload(usize),
     Unload(usize),
     Leave(usize),
     Worker(usize, Act),
@@ -78,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (any_model.clone(), 1_u64..200).prop_map(|(model, patience)| Step::Generate(model, patience)),
         4 => any_model.clone().prop_map(Step::Load),
+        4 => any_model.clone().prop_map(Step::Preload),
         2 => any_model.clone().prop_map(Step::Unload),
         4 => any::<usize>().prop_map(Step::Leave),
         24 => (any::<usize>(), act()).prop_map(|(worker, act)| Step::Worker(worker, act)),
@@ -129,6 +131,10 @@ impl World {
             Step::Load(model) => {
                 let id = self.id(model);
                 self.load(&id);
+            }
+            Step::Preload(model) => {
+                let id = self.id(model);
+                self.preload(&id);
             }
             Step::Unload(model) => {
                 let id = self.id(model);

@@ -167,6 +167,15 @@ impl World {
         self.load_within(model, Duration::from_secs(100))
     }
 
+    pub(super) fn preload(&mut self, model: &str) -> RequestId {
+        let ask = self.ask(model, Duration::from_secs(100));
+        let going = |world: &Self| world.workers.values().filter(|sim| sim.told_to_end || sim.killed).count();
+        let before = going(self);
+        self.input(Input::Preload { ask, stay: Some(seconds(60)) });
+        assert_eq!(going(self), before, "somebody goes for a guess: {:?}", self.lifecycle);
+        self.last_request
+    }
+
     pub(super) fn load_within(&mut self, model: &str, patience: Duration) -> RequestId {
         let ask = self.ask(model, patience);
         self.input(Input::Load(ask));
