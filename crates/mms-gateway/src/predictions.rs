@@ -58,7 +58,10 @@ impl Uses {
         self.manager.counters().usage_records.increment();
         let kept = Usage { model_id: model.to_owned(), client: caller.0.clone(), used_at };
         if self.store.as_ref().is_some_and(|store| !store.log_usage_soon(kept)) {
-            tracing::debug!(model, "the evaluation store takes no more rows now; this use will be forgotten with this run");
+            tracing::debug!(
+                model,
+                "the evaluation store takes no more rows now; this use will be forgotten with this run"
+            );
         }
     }
 
@@ -93,12 +96,14 @@ impl Uses {
         let Some(store) = &self.store else { return Ok(()) };
         let read = async || {
             let history = store.usage().await?.into_iter();
-            let history: Vec<TraceUse> =
-                history.map(|usage| TraceUse { time: usage.used_at, model: usage.model_id, client: usage.client }).collect();
+            let history: Vec<TraceUse> = history
+                .map(|usage| TraceUse { time: usage.used_at, model: usage.model_id, client: usage.client })
+                .collect();
             let manager = self.manager.clone();
             let learnt = tokio::task::spawn_blocking(move || manager.predictions().learn(&history)).await;
             learnt.map_err(|error| StoreError::Failed { path: store.path().to_owned(), why: error.to_string() })
         };
-        self.recalled.get_or_try_init(read).await.map(|()| ())
+        self.recalled.get_or_try_init(read).await?;
+        Ok(())
     }
 }

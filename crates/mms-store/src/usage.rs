@@ -36,8 +36,7 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<Usage>, ReadError> {
          AND typeof(client) IN ('text', 'null') ORDER BY usage_id DESC LIMIT ?1) \
          ORDER BY used_at, usage_id",
     )?;
-    let rows = statement.query_map([KEPT], |row| {
-        Ok(Usage { model_id: row.get(0)?, client: row.get(1)?, used_at: row.get(2)? })
-    })?;
+    let rows = statement
+        .query_map([KEPT], |row| Ok(Usage { model_id: row.get(0)?, client: row.get(1)?, used_at: row.get(2)? }))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -11,7 +11,7 @@ impl Lifecycle {
         let Some(id) = self.accept(now, &ask) else { return };
         let Some(model) = self.models.get_mut(&id) else { return };
         match model.phase {
-            Phase::Ready { .. } => return self.end(ask.request, Effect::Loaded(ask.request)),
+            Phase::Ready { .. } => self.end(ask.request, Effect::Loaded(ask.request)),
             Phase::Available => {
                 model.guess = Some(Guess { stay });
                 model.loaders.push(ask.request);

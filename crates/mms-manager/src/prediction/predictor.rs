@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::opinions::{DAY_BINS, Fading, Habits, Opinions};
 use super::streams::Streams;
-use mms_protocol::prediction::Likely;
 use super::{Moment, PredictorSettings};
+use mms_protocol::prediction::Likely;
 
 /// The experts, in the order of their weights.
 pub const EXPERTS: [&str; 6] = ["recency", "frequency", "habit", "time_of_day", "follows", "follows_of_client"];

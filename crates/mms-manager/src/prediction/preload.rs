@@ -104,7 +104,13 @@ impl Preloader {
 
     /// Makes guesses and gives those to load now. `uses`: how many are known; `absent`: the model is neither in memory nor on its way
     /// there, and could be loaded.
-    pub(crate) fn look(&mut self, now: f64, uses: u64, likely: &[Likely], absent: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(crate) fn look(
+        &mut self,
+        now: f64,
+        uses: u64,
+        likely: &[Likely],
+        absent: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         self.pass(now);
         if uses < MIN_USES || !self.settings.enabled {
             return Vec::new();
@@ -188,7 +194,10 @@ impl Preloader {
             _ if !self.settings.enabled => "switched off (prediction.preload)".to_owned(),
             Some(rate) if self.stopped => {
                 let (stop, again) = (self.settings.min_hit_rate * 100.0, self.goes_on_at() * 100.0);
-                format!("stopped: below {stop:.0} % nothing is loaded by guess, until {again:.0} % are reached; {}", of_last(rate))
+                format!(
+                    "stopped: below {stop:.0} % nothing is loaded by guess, until {again:.0} % are reached; {}",
+                    of_last(rate)
+                )
             }
             Some(rate) => of_last(rate),
             None => "too few guesses yet to judge them".to_owned(),

@@ -186,7 +186,9 @@ impl Transitions {
             }
         }
         let pending = |gap: f64| 1.0 / (1.0 + (elapsed / (2.0 * gap + 5.0)).powi(2));
-        due.into_iter().map(|(model, (probability, gap))| Due { model, probability: probability * pending(gap), gap }).collect()
+        due.into_iter()
+            .map(|(model, (probability, gap))| Due { model, probability: probability * pending(gap), gap })
+            .collect()
     }
 }
 

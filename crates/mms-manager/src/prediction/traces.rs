@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::replay::TraceUse;
 use super::DAY_S;
+use super::replay::TraceUse;
 use crate::random::Random;
 
 /// What a trace is like.

@@ -24,12 +24,22 @@ pub(super) struct Clients {
 enum Client {
     Generation(Box<Generating>),
     Embedding(Box<EmbedOrder>),
-    Load { model: String, reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>> },
-    Unload { model: String, reply: oneshot::Sender<Result<Reply, Refusal>> },
+    Load {
+        model: String,
+        reply: oneshot::Sender<Result<Arc<ModelView>, Refusal>>,
+    },
+    Unload {
+        model: String,
+        reply: oneshot::Sender<Result<Reply, Refusal>>,
+    },
     /// Loaded at the start.
-    Preload { model: String },
+    Preload {
+        model: String,
+    },
     /// Loaded ahead of requests.
-    Guess { model: String },
+    Guess {
+        model: String,
+    },
 }
 
 #[derive(Debug)]
@@ -128,7 +138,8 @@ impl Clients {
                 Some(ToWorker::Generate { id: request, spec: Box::new(client.spec.clone()) })
             }
             Some(Client::Embedding(order)) => Some(ToWorker::Embed { id: request, spec: Box::new(order.spec.clone()) }),
-            Some(Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. } | Client::Guess { .. }) | None => None,
+            Some(Client::Load { .. } | Client::Unload { .. } | Client::Preload { .. } | Client::Guess { .. })
+            | None => None,
         }
     }
 

@@ -292,8 +292,7 @@ impl Task {
             }
             Message::Preload { request, model, reply } => {
                 self.clients.add_load(request, model.clone(), reply);
-                self.look_before_loading(&model);
-                self.decide(Input::Preload { ask: self.ask(request, model, None), stay: None });
+                self.on_preload(request, model);
             }
             Message::Unload { request, model, reply } => {
                 self.clients.add_unload(request, model.clone(), reply);
@@ -313,21 +312,6 @@ impl Task {
     fn ask(&self, request: RequestId, model: String, timeout: Option<Duration>) -> Ask {
         let deadline = Instant::now() + timeout.unwrap_or(self.config.limits.request_timeout);
         Ask { request, model, deadline, keep_alive: None }
-    }
-
-    /// Loads what the configuration wants in memory from the start.
-    fn preload(&mut self) {
-        let wanted: Vec<String> =
-            self.entries.values().filter(|entry| entry.preload).map(|entry| entry.id.clone()).collect();
-        for model in wanted {
-            let request = self.new_request();
-            self.clients.add_preload(request, model.clone());
-            self.decide(Input::Load(self.ask(request, model, None)));
-        }
-    }
-
-    fn new_request(&self) -> RequestId {
-        self.last_request.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 
     fn on_report(&mut self, worker: WorkerId, report: Report) {
@@ -420,24 +404,6 @@ impl Task {
             },
             broken: entry.broken.clone(),
             writing: entry.writing,
-        }
-    }
-
-    /// Memory is looked at when it matters: before a load, after the end of a worker, and while somebody waits for it.
-    fn look_before_loading(&mut self, model: &str) {
-        if self.lifecycle.shown(Instant::now(), model).is_some_and(|shown| shown.worker.is_none()) {
-            self.look_at_memory();
-        }
-    }
-
-    fn look_at_memory(&mut self) {
-        match self.probe.read() {
-            Ok(facts) => {
-                self.needs.look();
-                self.lifecycle.set_memory(self.needs.budget(&self.config.memory, &facts));
-                self.memory = facts;
-            }
-            Err(error) => tracing::warn!(%error, "the machine's memory cannot be read; the last figures stand"),
         }
     }
 

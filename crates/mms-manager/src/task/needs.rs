@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mms_protocol::view::{DeviceMemory, MemoryView};
 use mms_protocol::worker::{DeviceInfo, EngineSettings};
@@ -156,6 +156,24 @@ fn kind(device: &str) -> String {
 }
 
 impl Task {
+    /// Memory is looked at when it matters: before a load, after the end of a worker, and while somebody waits for it.
+    pub(super) fn look_before_loading(&mut self, model: &str) {
+        if self.lifecycle.shown(Instant::now(), model).is_some_and(|shown| shown.worker.is_none()) {
+            self.look_at_memory();
+        }
+    }
+
+    pub(super) fn look_at_memory(&mut self) {
+        match self.probe.read() {
+            Ok(facts) => {
+                self.needs.look();
+                self.lifecycle.set_memory(self.needs.budget(&self.config.memory, &facts));
+                self.memory = facts;
+            }
+            Err(error) => tracing::warn!(%error, "the machine's memory cannot be read; the last figures stand"),
+        }
+    }
+
     /// Starts a measuring worker as soon as no other runs.
     pub(super) fn plan(&mut self, model: String, version: u64) {
         let Some(entry) = self.entries.get(&model) else {

@@ -1,8 +1,9 @@
-//! Loading ahead of requests what will probably be asked for.
+//! Loading ahead of requests: what the configuration names, and what will probably be asked for.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mms_protocol::view::ModelState;
+use mms_protocol::worker::RequestId;
 use mms_protocol::{ErrorCode, Refusal};
 
 use super::Task;
@@ -10,6 +11,27 @@ use crate::lifecycle::{GAVE_WAY, Input};
 use crate::prediction::{Moment, Turn};
 
 impl Task {
+    /// Loads what the configuration wants in memory from the start.
+    pub(super) fn preload(&mut self) {
+        let wanted: Vec<String> =
+            self.entries.values().filter(|entry| entry.preload).map(|entry| entry.id.clone()).collect();
+        for model in wanted {
+            let request = self.new_request();
+            self.clients.add_preload(request, model.clone());
+            self.decide(Input::Load(self.ask(request, model, None)));
+        }
+    }
+
+    fn new_request(&self) -> RequestId {
+        self.last_request.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    }
+
+    /// Somebody names a model to load ahead.
+    pub(super) fn on_preload(&mut self, request: RequestId, model: String) {
+        self.look_before_loading(&model);
+        self.decide(Input::Preload { ask: self.ask(request, model, None), stay: None });
+    }
+
     /// Loads what is likely enough and has room; see [`crate::prediction`].
     pub(super) fn load_ahead(&mut self) {
         let now = Moment::local(epoch_s());

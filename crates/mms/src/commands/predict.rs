@@ -31,11 +31,11 @@ async fn show(target: &Target) -> Result<(), Failure> {
 fn describe(reply: &Map<String, Value>) -> String {
     let object = |key: &str| reply.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
     let (scores, probabilities, preloading) = (object("scores"), object("probabilities"), object("preloading"));
-    let models = reply.get("predicted_models").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let models =
+        reply.get("predicted_models").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let percent = |of: &Map<String, Value>, model: &str| format!("{:.1} %", number(of, model) * 100.0);
-    let rows: Vec<Vec<String>> = models
-        .map(|model| vec![model.to_owned(), percent(&scores, model), percent(&probabilities, model)])
-        .collect();
+    let rows: Vec<Vec<String>> =
+        models.map(|model| vec![model.to_owned(), percent(&scores, model), percent(&probabilities, model)]).collect();
     let soon = format!("WITHIN {:.0} S", number(reply, "lookahead_s"));
     let mut shown = if rows.is_empty() {
         "nothing is foreseen: no use of a model of the catalogue is known yet\n".to_owned()
@@ -100,7 +100,9 @@ mod tests {
             panic!("an object")
         };
         let shown = describe(&reply);
-        for part in ["WITHIN 300 S", "b", "75.0 %", "90.0 %", "follows 80 %, recency 20 %", "too few", "3 guesses, 2 came true"] {
+        for part in
+            ["WITHIN 300 S", "b", "75.0 %", "90.0 %", "follows 80 %, recency 20 %", "too few", "3 guesses, 2 came true"]
+        {
             assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
         }
         assert!(describe(&serde_json::Map::new()).starts_with("nothing is foreseen"));

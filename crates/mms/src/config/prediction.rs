@@ -10,7 +10,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> PredictionConfig {
     let mut section = reader.section("prediction");
     let preload = PreloadSettings {
         enabled: section
-            .key("preload", "Whether models that will probably be asked for are loaded ahead, into memory that is free.")
+            .key(
+                "preload",
+                "Whether models that will probably be asked for are loaded ahead, into memory that is free.",
+            )
             .read(Switch, true),
         max_models: section
             .key("preload_models", "Models that may wait in memory for their first request at once.")
@@ -19,7 +22,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> PredictionConfig {
             .key("min_probability", "How likely it must be that a model is asked for within lookahead_s.")
             .read(Number(0.01..=1.0), 0.5),
         min_hit_rate: section
-            .key("min_hit_rate", "When a smaller part of guesses comes true, nothing is loaded ahead until 1.5 times as many do.")
+            .key(
+                "min_hit_rate",
+                "When a smaller part of guesses comes true, nothing is loaded ahead until 1.5 times as many do.",
+            )
             .read(Number(0.0..=1.0), 0.4),
     };
     let predictor = PredictorSettings {

@@ -1,7 +1,6 @@
 //! Acceptance tests over real sockets: the built `mms`, the built `mms-worker`, the built-in model. A server of its own for each test.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[expect(dead_code, reason = "other programs use the rest of it")]
 mod asking;
 mod bad_input;
 mod bench;
@@ -12,6 +11,7 @@ mod eval;
 mod evaluations;
 mod files;
 mod import;
+mod predictions;
 mod routing;
 #[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]

@@ -53,7 +53,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let head = || {
         let places = if args.keep == 1 { "model".to_owned() } else { format!("{} models", args.keep) };
         let budget = args.budget.map_or_else(String::new, |mb| format!(" of {mb} MiB together"));
-        let mut text = format!("{} uses of {} models, {places} kept at once{budget}\n\n", trace.uses.len(), trace.models);
+        let mut text =
+            format!("{} uses of {} models, {places} kept at once{budget}\n\n", trace.uses.len(), trace.models);
         let memory = if sizes_known { "GiB HOURS" } else { "MODEL HOURS" };
         let unit = if sizes_known { 1024.0 * 3600.0 } else { 3600.0 };
         let rows = outcomes.iter().map(|outcome| row(outcome, unit)).collect();

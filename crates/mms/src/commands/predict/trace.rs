@@ -89,7 +89,9 @@ fn parse(mut from: impl BufRead) -> Result<Trace, String> {
         }
         let bytes = line.trim_ascii();
         if bytes.len() > MAX_LINE || (line.len() as u64 == bound && !line.ends_with(b"\n")) {
-            return Err(format!("line {number} is longer than {MAX_LINE} bytes; is it a trace, one JSON object in a line?"));
+            return Err(format!(
+                "line {number} is longer than {MAX_LINE} bytes; is it a trace, one JSON object in a line?"
+            ));
         }
         if bytes.is_empty() {
             continue;
@@ -117,8 +119,9 @@ fn parse(mut from: impl BufRead) -> Result<Trace, String> {
 }
 
 fn use_of(line: &[u8]) -> Result<(TraceUse, Option<f64>), String> {
-    let object: Map<String, Value> = serde_json::from_slice(line)
-        .map_err(|error| format!("must be a JSON object such as {{\"time\": 1767571200, \"model\": \"a\"}}: {error}"))?;
+    let object: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
+        format!("must be a JSON object such as {{\"time\": 1767571200, \"model\": \"a\"}}: {error}")
+    })?;
     if let Some(key) = object.keys().find(|key| !["time", "model", "client", "mb"].contains(&key.as_str())) {
         let key: String = key.chars().take(40).collect();
         return Err(format!("{key:?} is no key of a use; these are time, model, client, mb"));
