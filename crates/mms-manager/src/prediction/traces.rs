@@ -61,26 +61,26 @@ fn one(time: f64, model: usize, client: Option<String>) -> TraceUse {
     TraceUse { time: (time * 1000.0).round() / 1000.0, model: name(model), client }
 }
 
-/// Each model has two shifts a day, between 6 and 22 o'clock, of 40 to 120 minutes. They begin and end up to 10 minutes earlier or later
-/// from day to day, and one in ten is left out. Within its shift a model is asked for every 4 minutes in the mean. Besides, somebody
+/// Each model has six appointments a day, between 6 and 22 o'clock, of 5 to 20 minutes. They begin and end up to 5 minutes earlier or
+/// later from day to day, and one in ten is left out. Meanwhile the model is asked for every 90 seconds in the mean. Besides, somebody
 /// asks for any model about every 30 minutes, day and night.
 fn daily(random: &mut Random, days: u32) -> Vec<TraceUse> {
     let mut trace = Vec::new();
     for model in 0..MODELS {
-        for _ in 0..2 {
+        for _ in 0..6 {
             let begin = (6.0 + 16.0 * random.part()) * 3600.0;
-            let length = (40.0 + 80.0 * random.part()) * 60.0;
+            let length = (5.0 + 15.0 * random.part()) * 60.0;
             for day in 0..days {
-                let jitter = |random: &mut Random| (random.part() - 0.5) * 1200.0;
+                let jitter = |random: &mut Random| (random.part() - 0.5) * 600.0;
                 let from = BEGIN + f64::from(day) * DAY_S + begin + jitter(random);
                 let until = from + length + jitter(random);
                 let left_out = random.part() < 0.1;
-                let mut time = from + random.waits(240.0);
+                let mut time = from + random.waits(90.0);
                 while time < until {
                     if !left_out {
                         trace.push(one(time, model, None));
                     }
-                    time += random.waits(240.0);
+                    time += random.waits(90.0);
                 }
             }
         }

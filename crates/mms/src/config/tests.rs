@@ -266,7 +266,7 @@ fn the_example_file_has_every_key_and_each_works_when_uncommented() {
         assert!(!setting.doc.is_empty(), "{name} says nothing");
     }
     let sections: BTreeSet<_> = config.settings.iter().map(|setting| setting.section.as_str()).collect();
-    assert_eq!(sections.len(), 13, "{sections:?}");
+    assert_eq!(sections.len(), 14, "{sections:?}");
 }
 
 #[test]

@@ -16,4 +16,5 @@ mod routing;
 #[expect(dead_code, reason = "this program uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
 mod workers;
