@@ -61,7 +61,7 @@ fn the_predictor_beside_the_old_rule_on_the_traces_of_the_repository() {
 fn terms_of_a_replay() {
     let trace =
         b"{\"time\": 0, \"model\": \"a\"}\n{\"time\": 10, \"model\": \"a\"}\n{\"time\": 20, \"model\": \"b\"}\n";
-    let output = run(&["predict", "replay", "-", "--json", "--keep", "1"], trace);
+    let output = run(&["predict", "replay", "-", "--json", "--keep", "1", "--min-probability", "0"], trace);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["uses"], &report["models"], &report["keep"]), (&3.into(), &2.into(), &1.into()));
     assert!(report["rules"].as_array().unwrap().iter().all(|rule| rule["hits"] == 1), "{report}");
