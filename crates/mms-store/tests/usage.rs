@@ -1,7 +1,5 @@
 //! Uses of models over a real file.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use mms_store::{Store, StoreError, Usage};
 use rusqlite::Connection;
 
