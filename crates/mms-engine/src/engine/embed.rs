@@ -120,7 +120,7 @@ impl Engine {
             Ok(()) => {
                 let tokens = self.scratch.batch.len();
                 self.embed_pace.record(tokens, tokens, began.elapsed());
-                if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), processor_time()) {
+                if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), processor_time(), tokens) {
                     self.loaded.context.use_threads(threads);
                 }
                 let mut first = 0;

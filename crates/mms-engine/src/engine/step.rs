@@ -96,7 +96,7 @@ impl Engine {
             self.embed_pace.record(self.scratch.batch.len(), 0, took);
             self.gauge.record(shares.len(), self.scratch.batch.len() - shares.len(), took);
         }
-        if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), processor_time()) {
+        if let Some(threads) = self.crowd.step_ended(self.began.elapsed(), processor_time(), self.scratch.batch.len()) {
             tracing::debug!(threads, "threads follow the load of the machine");
             self.loaded.context.use_threads(threads);
         }

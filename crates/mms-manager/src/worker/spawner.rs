@@ -51,9 +51,16 @@ impl Spawner {
     }
 }
 
+/// What a worker logs; its owner's word goes before ours.
+const LOG_FILTER: &str = "MMS_WORKER_LOG";
+
 fn spawn(program: &Path) -> Started {
     let (ours, theirs) = StdUnixStream::pair()?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    if std::env::var_os(LOG_FILTER).is_none() && tracing::enabled!(tracing::Level::DEBUG) {
+        command.env(LOG_FILTER, "debug,llama=error");
+    }
+    let child = command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
