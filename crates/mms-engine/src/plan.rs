@@ -61,7 +61,7 @@ pub(crate) fn plan(needs: &[(usize, Need)], batch: usize, prefill: usize, shares
 /// How long a step may take while only prompts are computed, and beside answers in any case.
 const LONGEST_STEP: Duration = Duration::from_millis(1500);
 /// Beside answers: so many times what a step of answers alone takes, but no less than would make a reader wait.
-const USUAL_STEPS: f64 = 2.75;
+const USUAL_STEPS: f64 = 3.5;
 const SHORT_STEP: Duration = Duration::from_millis(30);
 /// The same before a step of answers alone was measured.
 const STEP_BESIDE_ANSWERS: Duration = Duration::from_millis(250);
@@ -70,7 +70,7 @@ const FIRST_PREFILL: usize = 32;
 const GRAIN_ALONE: usize = 32;
 /// Tokens of a step beside answers are a multiple of this, those of the answers included: a matrix product takes rows in groups, and
 /// each row that is left over costs as much as a whole group.
-const GRAIN: usize = 8;
+const GRAIN: usize = 4;
 const LEAST_BESIDE: usize = 2 * GRAIN;
 /// With fewer prompt tokens than this, the time of a step says little about prompts.
 const LEAST_MEASURED: usize = 8;
@@ -84,7 +84,7 @@ const NEWEST: f64 = 0.1;
 pub(crate) struct Pace {
     /// Seconds for a token of a step that only computes prompts.
     alone: Option<f64>,
-    /// Seconds for a token of a step with prompts and answers.
+    /// Seconds that a token of a prompt adds to a step of answers. It grows with what the prompt's tokens look back at.
     beside: Option<f64>,
     /// Seconds for a step of answers only.
     usual: Option<f64>,
@@ -103,7 +103,8 @@ impl Pace {
         } else if prefill == tokens {
             self.alone = mix(self.alone, took / tokens as f64, 0.5);
         } else {
-            self.beside = mix(self.beside, took / tokens as f64, 0.5);
+            let added = (took - self.usual.unwrap_or(0.0)).max(took / tokens as f64);
+            self.beside = mix(self.beside, added / prefill as f64, 0.5);
         }
     }
 
@@ -123,8 +124,9 @@ impl Pace {
             (usual * USUAL_STEPS).clamp(SHORT_STEP.as_secs_f64(), LONGEST_STEP.as_secs_f64())
         });
         let seconds = self.beside.or(self.alone.map(|seconds| seconds * SMALL_STEP_COST));
-        let tokens = seconds.map_or(LEAST_BESIDE, |seconds| (limit / seconds.max(1e-9)) as usize);
-        let whole = (tokens / GRAIN * GRAIN).max(LEAST_BESIDE);
+        let spare = (limit - self.usual.unwrap_or(0.0)).max(0.0);
+        let tokens = seconds.map_or(0, |seconds| (spare / seconds.max(1e-9)) as usize);
+        let whole = (tokens.saturating_add(answers) / GRAIN * GRAIN).max(LEAST_BESIDE);
         // With many answers the least is more than their own tokens leave.
         whole.saturating_sub(answers).max(GRAIN)
     }
@@ -170,12 +172,12 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(pace.prefill_budget(0), 32);
         pace.record(32, 32, Duration::from_secs(6));
-        assert_eq!((pace.prefill_budget(0), pace.prefill_budget(3)), (32, 13));
+        assert_eq!((pace.prefill_budget(0), pace.prefill_budget(3)), (32, 5));
         let mut pace = Pace::default();
         pace.record(100, 100, Duration::from_millis(100));
         assert_eq!(pace.prefill_budget(0), 1472);
         // 250 ms of tokens that cost half as much again, in whole groups with that of the one answer.
-        assert_eq!(pace.prefill_budget(1), 159);
+        assert_eq!(pace.prefill_budget(1), 163);
     }
 
     #[test]
@@ -191,12 +193,12 @@ mod tests {
             let step = Duration::from_millis(10 + 6 * (budget as u64 + 3));
             pace.record(budget + 3, budget, step);
         }
-        assert_eq!(pace.prefill_budget(3), 13);
+        assert_eq!(pace.prefill_budget(3), 25);
         // Answers of a small model are so quick that short steps would only waste time.
         let mut pace = Pace::default();
         pace.record(500, 500, Duration::from_millis(50));
         pace.record(1, 0, Duration::from_micros(300));
-        assert_eq!(pace.prefill_budget(1), 191);
+        assert_eq!(pace.prefill_budget(1), 195);
     }
 
     proptest! {
