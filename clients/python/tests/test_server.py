@@ -54,14 +54,14 @@ SERVED = [
     (replies.Generated, lambda client: client.generate("Hello!", **BRIEF)),
     (replies.Generated, lambda client: client.generate_text(MODEL, "Hello!", **BRIEF)),
     (replies.Generated, lambda client: client.chat([{"role": "user", "content": "Hello!"}], **BRIEF)),
+    (replies.Preloaded, lambda client: client.preload_models([MODEL])),
+    (replies.Predicted, lambda client: client.predict_models()),
+    (replies.Noted, lambda client: client.record_usage(MODEL)),
     (replies.Cleared, lambda client: client.clear_conversation("never had")),
 ]
 
 # The rest of the contract: a server that has an operation answers as the contract says, one that has not says just that.
 CONTRACT = [
-    (replies.Preloaded, lambda client: client.preload_models([MODEL])),
-    (replies.Predicted, lambda client: client.predict_models()),
-    (replies.Noted, lambda client: client.record_usage(MODEL)),
     (replies.MetricLogged, lambda client: client.log_performance_metric("tests", "latency_ms", 1.5, metadata={"k": 1})),
     (replies.Metrics, lambda client: client.get_performance_metrics("tests", limit=5)),
     (replies.EvaluationLogged, lambda client: client.log_model_evaluation(MODEL, "c1", 0.9, accuracy=0.8)),
@@ -88,6 +88,14 @@ def test_a_conversation(client):
     cleared = client.clear_conversation("talk")
     assert cleared["cleared"] and cleared["conversation_id"] == "talk" and cleared["message"]
     assert not client.clear_conversation("talk")["cleared"]
+
+
+def test_what_was_recorded_is_foreseen(client):
+    assert client.record_usage(MODEL)["message"] == "Usage recorded"
+    predicted = client.predict_models()
+    assert predicted["predicted_models"] == [MODEL] and predicted["scores"] == {MODEL: 1.0}
+    preloaded = client.preload_models([MODEL, "nobody"])
+    assert preloaded["loaded"] == [MODEL] and "nobody" in preloaded["failed"]["nobody"]
 
 
 @pytest.mark.parametrize("kind, ask", CONTRACT, ids=lambda value: getattr(value, "__name__", ""))

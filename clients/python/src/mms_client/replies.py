@@ -164,7 +164,7 @@ class Preloaded(Reply):
     """To `preload_models`."""
 
     message: str
-    loaded: Any
+    loaded: list[str]
     failed: dict[str, str]
 
 
@@ -243,7 +243,12 @@ class Predicted(Reply):
     """To `predict_models`, best first."""
 
     predicted_models: list[str]
-    scores: Any
+    scores: dict[str, float]
+    probabilities: dict[str, float]
+    weights: dict[str, float]
+    uses: int
+    lookahead_s: float
+    preloading: dict[str, Any]
 
 
 class Noted(Reply):

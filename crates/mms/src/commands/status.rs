@@ -29,6 +29,7 @@ fn describe(endpoint: &str, reply: &Map<String, Value>) -> String {
         ("uptime", format!("{:.0} s", number(reply, "uptime"))),
         ("memory", memory),
         ("models", format!("{} known, {} resident", number(reply, "total_models"), resident.len())),
+        ("loading ahead", loading_ahead(reply)),
     ]);
     for device in reply.get("devices").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
         shown.push_str(&format!(
@@ -70,6 +71,13 @@ fn describe(endpoint: &str, reply: &Map<String, Value>) -> String {
     shown
 }
 
+/// What comes of loading models before they are asked for.
+fn loading_ahead(reply: &Map<String, Value>) -> String {
+    let preloading = reply.get("preloading").and_then(Value::as_object).cloned().unwrap_or_default();
+    let active = preloading.get("active") == Some(&Value::Bool(true));
+    format!("{}, {}", if active { "on" } else { "off" }, text(&preloading, "detail"))
+}
+
 fn known(model: &Map<String, Value>, key: &str) -> Option<f64> {
     model.get(key).and_then(Value::as_f64)
 }
@@ -89,7 +97,7 @@ mod tests {
         let Value::Object(reply) = json!({
             "agent": "A", "version": "1", "health": "ok", "message": "ready", "uptime": 3.2, "device": "cpu",
             "total_vram_used_mb": 30.0, "vram_budget_mb": 2048.0, "total_vram_mb": 4096.0, "total_models": 2,
-            "routing_policy": {"fast": "m"},
+            "routing_policy": {"fast": "m"}, "preloading": {"active": true, "detail": "80 % came true"},
             "devices": [{"device": "cpu", "used_mb": 30.0, "budget_mb": 2048.0, "available_mb": 3000.0, "total_mb": 4096.0}],
             "loaded_models": {"m": {"is_active": true, "vram_usage_mb": 30.0, "estimated_mb": 28.0, "measured_mb": 27.3, "estimate_error_mb": -0.7, "quantization": "Q8_0", "device": "cpu"}},
         }) else {
@@ -101,6 +109,7 @@ mod tests {
             "ok (ready)",
             "30 MB of 2.0 GB used on cpu",
             "fast -> m",
+            "on, 80 % came true",
             "busy",
             "28 MB",
             "-2.5 %",
