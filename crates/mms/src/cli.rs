@@ -18,8 +18,8 @@ pub(crate) use predict::{PredictAction, PredictCommand, ReplayArgs, TraceKind};
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a check (smoke, services, eval run --fail-under) or a request (bench) failed, or the output could not be written
-  2    mistake in the command line, the configuration or a file of tasks
+  1    a check or a request failed (such as those of smoke), or the output could not be written
+  2    mistake in the command line, the configuration, a file of tasks or a trace
   3    no server at the endpoint
   4    the server refused the request
   5    no answer in time
