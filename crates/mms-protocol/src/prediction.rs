@@ -161,14 +161,19 @@ impl PredictionReply {
     }
 }
 
+/// Nine digits: what is left of a sum of shares says nothing, and the whole reads as 1.
+fn rounded(share: f64) -> Value {
+    ((share * 1e9).round() / 1e9).into()
+}
+
 impl Prediction {
     fn fields(&self, now: f64) -> Value {
         let scores: Map<String, Value> =
-            self.models.iter().map(|model| (model.model_id.clone(), model.score.into())).collect();
+            self.models.iter().map(|model| (model.model_id.clone(), rounded(model.score))).collect();
         let probabilities: Map<String, Value> =
-            self.models.iter().map(|model| (model.model_id.clone(), model.probability.into())).collect();
+            self.models.iter().map(|model| (model.model_id.clone(), rounded(model.probability))).collect();
         let weights: Map<String, Value> =
-            self.weights.iter().map(|(name, weight)| ((*name).to_owned(), (*weight).into())).collect();
+            self.weights.iter().map(|(name, weight)| ((*name).to_owned(), rounded(*weight))).collect();
         json!({
             "predicted_models": self.models.iter().map(|model| model.model_id.as_str()).collect::<Vec<_>>(),
             "scores": scores,
