@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use mms_protocol::call::seconds_of;
 
 pub(crate) use eval::{
-    EvalAction, EvalCommand, EvalCompare, EvalExport, EvalLog, EvalPage, EvalRun, EvalTimes, ExportWhat,
+    EvalAction, EvalCommand, EvalCompare, EvalExport, EvalKind, EvalLog, EvalPage, EvalRun, EvalTimes,
 };
 pub(crate) use predict::{PredictAction, PredictCommand, ReplayArgs, TraceKind};
 

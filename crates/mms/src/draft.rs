@@ -12,6 +12,7 @@ pub(crate) struct Draft {
     target: PathBuf,
     path: PathBuf,
     file: File,
+    force: bool,
 }
 
 impl Draft {
@@ -24,15 +25,15 @@ impl Draft {
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let path = folder.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
         let file = File::create_new(&path).map_err(|error| failure(target, &error))?;
-        Ok(Self { target: target.to_owned(), path, file })
+        Ok(Self { target: target.to_owned(), path, file, force })
     }
 
-    /// Gives it its name.
-    pub(crate) fn keep(mut self, force: bool) -> Result<(), Failure> {
+    /// Gives it its name; whatever came there meanwhile stays, unless `force`.
+    pub(crate) fn keep(mut self) -> Result<(), Failure> {
         let path = &self.path;
         let kept = self.file.flush().and_then(|()| self.file.sync_all()).and_then(|()| {
             // A second name is given only where there is none yet.
-            if force { std::fs::rename(path, &self.target) } else { std::fs::hard_link(path, &self.target) }
+            if self.force { std::fs::rename(path, &self.target) } else { std::fs::hard_link(path, &self.target) }
         });
         kept.map_err(|error| failure(&self.target, &error))
     }

@@ -59,6 +59,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Ended by Ctrl-C.
+    pub(crate) const CTRL_C: Self = Self::Interrupted(2);
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -64,7 +64,7 @@ pub(super) struct Habits {
 
 impl Habits {
     pub(super) fn at(now: Moment, origin: f64, lookahead_s: f64) -> Self {
-        let kernel = kernel((now.day_s + lookahead_s / 2.0).rem_euclid(DAY_S));
+        let kernel = kernel(now, lookahead_s);
         let kernel_sum: f64 = kernel.iter().map(|(_, weight)| weight).sum();
         // The weight that one use on each day so far would have together.
         let weight = day_weight(now.at - origin);
@@ -95,7 +95,7 @@ impl Opinions {
         let recency = share(models, |tracked| 1.0 / (now.at - tracked.last + RECENCY_S));
         let recent = share(models, |tracked| tracked.recent.of(latest, settings.window_s));
         let long = share(models, |tracked| tracked.long.of(latest, DAY_S));
-        let kernel = kernel((now.day_s + settings.lookahead_s / 2.0).rem_euclid(DAY_S));
+        let kernel = kernel(now, settings.lookahead_s);
         let day = share(models, |tracked| kernel.iter().map(|(bin, weight)| tracked.day[*bin] * weight).sum());
         let follows = streams.all.follows(now.at);
         let of_client = streams.clients_follow(now.at);
@@ -129,8 +129,9 @@ fn share(models: &BTreeMap<u32, Tracked>, figure: impl Fn(&Tracked) -> f64) -> V
     }
 }
 
-/// The quarters of an hour around a time of day, and how much each counts: less the farther away.
-fn kernel(center_s: f64) -> Vec<(usize, f64)> {
+/// The quarters of an hour around the middle of what lies ahead, and how much each counts: less the farther away.
+fn kernel(now: Moment, lookahead_s: f64) -> Vec<(usize, f64)> {
+    let center_s = (now.day_s + lookahead_s / 2.0).rem_euclid(DAY_S);
     let around = (0..DAY_BINS).filter_map(|bin| {
         let apart = ((bin as f64 + 0.5) * BIN_S - center_s).abs();
         let apart = apart.min(DAY_S - apart);

@@ -168,9 +168,9 @@ pub(crate) struct EvalCompare {
     pub target: Target,
 }
 
-/// What is exported.
+/// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportWhat {
+pub(crate) enum EvalKind {
     /// What agents measured
     Metrics,
     /// Evaluations of models
@@ -182,7 +182,7 @@ pub(crate) enum ExportWhat {
 pub(crate) struct EvalExport {
     /// What
     #[arg(value_enum)]
-    pub what: ExportWhat,
+    pub what: EvalKind,
     /// Of this agent (metrics)
     #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "cycle"])]
     pub agent: Option<String>,

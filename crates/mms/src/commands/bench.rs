@@ -22,8 +22,6 @@ use crate::cli::{BenchArgs, Over};
 use crate::exit::Failure;
 use crate::output::Progress;
 
-/// The signal of Ctrl-C.
-const SIGINT: i32 = 2;
 /// Answers of the warm-up are not longer than this.
 const WARM_UP_TOKENS: u32 = 8;
 
@@ -39,7 +37,7 @@ pub(super) async fn run(args: &BenchArgs) -> Result<(), Failure> {
         pressed = tokio::signal::ctrl_c() => {
             pressed?;
             report.borrow_mut().interrupted = true;
-            Err(Failure::Interrupted(SIGINT))
+            Err(Failure::CTRL_C)
         }
     };
     drop(progress);

@@ -80,7 +80,7 @@ fn import(file: &Path, target: Option<&Path>, force: bool, output: Output) -> Re
     if let Some(target) = target {
         let mut draft = Draft::new(target, force)?;
         draft.write_all(report.toml.as_bytes())?;
-        draft.keep(force)?;
+        draft.keep()?;
     }
     if output.is_json() {
         let mut json = report.to_json();

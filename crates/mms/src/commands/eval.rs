@@ -7,10 +7,11 @@ mod score;
 mod suite;
 mod tasks;
 
+use mms_client::Client;
 use serde_json::{Map, Value, json};
 
 use super::ask::{QUICK, Server, args, text};
-use crate::cli::{EvalAction, EvalCompare, EvalLog, EvalPage, EvalTimes, Target};
+use crate::cli::{EvalAction, EvalCompare, EvalKind, EvalLog, EvalPage, EvalTimes, Target};
 use crate::exit::Failure;
 use crate::output::table;
 
@@ -19,11 +20,11 @@ pub(super) async fn run(action: &EvalAction) -> Result<(), Failure> {
         EvalAction::Log(command) => log(&command.what).await,
         EvalAction::Metrics(wanted) => {
             let given = filter([("agent_name", &wanted.agent), ("metric_name", &wanted.metric)], &wanted.times);
-            show(&wanted.target, Kind::Metrics, given, &wanted.page).await
+            show(&wanted.target, EvalKind::Metrics, given, &wanted.page).await
         }
         EvalAction::Show(wanted) => {
             let given = filter([("model_name", &wanted.model), ("cycle_id", &wanted.cycle)], &wanted.times);
-            show(&wanted.target, Kind::Evaluations, given, &wanted.page).await
+            show(&wanted.target, EvalKind::Evaluations, given, &wanted.page).await
         }
         EvalAction::Compare(wanted) => compare(wanted).await,
         EvalAction::Export(command) => export::run(command).await,
@@ -31,14 +32,7 @@ pub(super) async fn run(action: &EvalAction) -> Result<(), Failure> {
     }
 }
 
-/// Which rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Metrics,
-    Evaluations,
-}
-
-impl Kind {
+impl EvalKind {
     /// The operation, and the key of the rows in its reply.
     fn operation(self) -> (&'static str, &'static str) {
         match self {
@@ -110,32 +104,61 @@ fn filter(names: [(&str, &Option<String>); 2], times: &EvalTimes) -> Map<String,
     given.filter_map(|(key, value)| Some((key.to_owned(), value.as_deref()?.into()))).collect()
 }
 
-/// The newest `most` rows, and the cursor of those after them.
-async fn rows(
-    server: &Server,
-    kind: Kind,
-    mut given: Map<String, Value>,
-    most: u32,
-) -> Result<(Vec<Value>, Option<String>), Failure> {
-    let (operation, key) = kind.operation();
-    let mut client = server.connect(QUICK).await?;
-    let mut found = Vec::new();
-    loop {
-        // A page may end before its limit.
-        given.insert("limit".to_owned(), (most as usize - found.len()).into());
-        let mut reply = client.call(operation, given.clone()).await?;
-        if let Some(Value::Array(page)) = reply.remove(key) {
-            found.extend(page);
+/// Reads what fits, newest first, page by page.
+struct Pages {
+    client: Client,
+    kind: EvalKind,
+    given: Map<String, Value>,
+    ended: bool,
+}
+
+impl Pages {
+    async fn of(server: &Server, kind: EvalKind, given: Map<String, Value>) -> Result<Self, Failure> {
+        Ok(Self { client: server.connect(QUICK).await?, kind, given, ended: false })
+    }
+
+    /// At most so many further rows; a page may end before. `None` when there are no more.
+    async fn next(&mut self, most: usize) -> Result<Option<Vec<Value>>, Failure> {
+        if self.ended {
+            return Ok(None);
         }
-        let Some(Value::String(cursor)) = reply.remove("next_cursor") else { return Ok((found, None)) };
-        if found.len() >= most as usize {
-            return Ok((found, Some(cursor)));
+        let (operation, key) = self.kind.operation();
+        self.given.insert("limit".to_owned(), most.into());
+        let mut reply = self.client.call(operation, self.given.clone()).await?;
+        match reply.remove("next_cursor") {
+            Some(cursor @ Value::String(_)) => drop(self.given.insert("cursor".to_owned(), cursor)),
+            _ => self.ended = true,
         }
-        given.insert("cursor".to_owned(), cursor.into());
+        match reply.remove(key) {
+            Some(Value::Array(rows)) => Ok(Some(rows)),
+            _ => Ok(Some(Vec::new())),
+        }
+    }
+
+    /// Where to go on.
+    fn cursor(&self) -> Option<&str> {
+        self.given.get("cursor").and_then(Value::as_str).filter(|_| !self.ended)
     }
 }
 
-async fn show(target: &Target, kind: Kind, mut given: Map<String, Value>, page: &EvalPage) -> Result<(), Failure> {
+/// The newest `most` rows, and the cursor of those after them.
+async fn rows(
+    server: &Server,
+    kind: EvalKind,
+    given: Map<String, Value>,
+    most: u32,
+) -> Result<(Vec<Value>, Option<String>), Failure> {
+    let mut pages = Pages::of(server, kind, given).await?;
+    let mut found = Vec::new();
+    while found.len() < most as usize
+        && let Some(page) = pages.next(most as usize - found.len()).await?
+    {
+        found.extend(page);
+    }
+    Ok((found, pages.cursor().map(str::to_owned)))
+}
+
+async fn show(target: &Target, kind: EvalKind, mut given: Map<String, Value>, page: &EvalPage) -> Result<(), Failure> {
     given.extend(page.cursor.as_deref().map(|cursor| ("cursor".to_owned(), cursor.into())));
     let server = Server::of(target)?;
     let (found, next) = rows(&server, kind, given, page.limit).await?;
@@ -183,7 +206,7 @@ async fn compare(wanted: &EvalCompare) -> Result<(), Failure> {
     let mut models = Vec::new();
     for model in &wanted.models {
         let given = filter([("model_name", &Some(model.clone())), ("cycle_id", &wanted.cycle)], &wanted.times);
-        let (found, _) = rows(&server, Kind::Evaluations, given, wanted.last).await?;
+        let (found, _) = rows(&server, EvalKind::Evaluations, given, wanted.last).await?;
         let mut means = args([("model_name", model.as_str().into()), ("evaluations", found.len().into())]);
         means.extend(FIGURES.map(|key| {
             let figures: Vec<f64> = found.iter().filter_map(|row| row[key].as_f64()).collect();

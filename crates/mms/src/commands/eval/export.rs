@@ -4,9 +4,9 @@ use std::io::{self, BufWriter, Write};
 
 use serde_json::{Map, Value};
 
-use super::super::ask::{QUICK, Server};
-use super::{Kind, cell, filter};
-use crate::cli::{EvalExport, ExportWhat};
+use super::super::ask::Server;
+use super::{Pages, cell, filter};
+use crate::cli::{EvalExport, EvalKind};
 use crate::draft::Draft;
 use crate::exit::Failure;
 
@@ -16,9 +16,10 @@ const PAGE: usize = 1000;
 pub(super) async fn run(command: &EvalExport) -> Result<(), Failure> {
     let of_agent = [("agent_name", &command.agent), ("metric_name", &command.metric)];
     let of_model = [("model_name", &command.model), ("cycle_id", &command.cycle)];
-    let (kind, names, others) = match command.what {
-        ExportWhat::Metrics => (Kind::Metrics, of_agent, of_model),
-        ExportWhat::Evaluations => (Kind::Evaluations, of_model, of_agent),
+    let kind = command.what;
+    let (names, others) = match kind {
+        EvalKind::Metrics => (of_agent, of_model),
+        EvalKind::Evaluations => (of_model, of_agent),
     };
     if let Some((name, _)) = others.iter().find(|(_, given)| given.is_some()) {
         return Err(Failure::Usage(format!("what is exported here has no {name} to filter by")));
@@ -30,31 +31,27 @@ pub(super) async fn run(command: &EvalExport) -> Result<(), Failure> {
         Some(file) => {
             let mut draft = Draft::new(file, command.force)?;
             write(&server, kind, given, &mut BufWriter::new(&mut draft)).await?;
-            draft.keep(command.force)
+            draft.keep()
         }
     }
 }
 
 async fn write(
     server: &Server,
-    kind: Kind,
-    mut given: Map<String, Value>,
+    kind: EvalKind,
+    given: Map<String, Value>,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let mut client = server.connect(QUICK).await?;
-    let (operation, key) = kind.operation();
     let json = server.output.is_json();
-    given.insert("limit".to_owned(), PAGE.into());
+    let mut pages = Pages::of(server, kind, given).await?;
     let (mut begun, mut comma) = (false, "");
-    loop {
-        let mut reply = client.call(operation, given.clone()).await?;
+    while let Some(page) = pages.next(PAGE).await? {
         // Only now: a refusal leaves standard output empty.
         if !std::mem::replace(&mut begun, true) {
             let columns = kind.columns().iter().map(|name| (*name).to_owned());
             out.write_all(&if json { b"[".to_vec() } else { line(columns) })?;
         }
-        let page = reply.remove(key);
-        for row in page.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_object) {
+        for row in page.iter().filter_map(Value::as_object) {
             if json {
                 write!(out, "{comma}\n{}", Value::Object(row.clone()))?;
                 comma = ",";
@@ -62,10 +59,6 @@ async fn write(
                 out.write_all(&line(kind.columns().iter().map(|column| cell(column, row.get(*column)))))?;
             }
         }
-        match reply.remove("next_cursor") {
-            Some(cursor @ Value::String(_)) => given.insert("cursor".to_owned(), cursor),
-            _ => break,
-        };
     }
     if json {
         out.write_all(b"\n]\n")?;

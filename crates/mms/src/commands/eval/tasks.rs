@@ -15,8 +15,6 @@ use crate::cli::EvalRun;
 use crate::exit::Failure;
 use crate::output::{pairs, table};
 
-/// The signal of Ctrl-C.
-const SIGINT: i32 = 2;
 /// Longest id of a cycle that the server keeps, bytes.
 const MAX_CYCLE: usize = 1024;
 /// Most tasks that are named below the table.
@@ -38,7 +36,7 @@ pub(super) async fn run(command: &EvalRun) -> Result<(), Failure> {
     let interrupted = outcome?;
     let outcomes = outcomes.into_inner();
     if outcomes.is_empty() {
-        return Err(Failure::Interrupted(SIGINT));
+        return Err(Failure::CTRL_C);
     }
     let run = Run { command, suite: &suite, cycle: &cycle, scores: Scores::new(&suite, &outcomes), interrupted };
     let kept =
@@ -48,7 +46,7 @@ pub(super) async fn run(command: &EvalRun) -> Result<(), Failure> {
     server.output.either(&Value::Object(report), || run.shown(&kept, &outcomes))?;
     kept?;
     if interrupted {
-        return Err(Failure::Interrupted(SIGINT));
+        return Err(Failure::CTRL_C);
     }
     match command.fail_under {
         Some(least) if run.scores.accuracy < least => Err(Failure::Accuracy { accuracy: run.scores.accuracy, least }),

@@ -1,6 +1,6 @@
 //! Traces of uses as text: one JSON object in a line, in the order of time. What cannot be understood is told with its line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -76,7 +76,7 @@ pub(super) fn read(path: &Path) -> Result<Trace, Failure> {
 
 fn parse(mut from: impl BufRead) -> Result<Trace, String> {
     let mut trace = Trace { uses: Vec::new(), sizes_mb: BTreeMap::new(), models: 0 };
-    let mut known: BTreeMap<String, ()> = BTreeMap::new();
+    let mut known: BTreeSet<String> = BTreeSet::new();
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
@@ -106,7 +106,7 @@ fn parse(mut from: impl BufRead) -> Result<Trace, String> {
         if trace.uses.len() == MAX_USES {
             return Err(format!("it has more than {MAX_USES} uses; replay a part of it"));
         }
-        if known.insert(one.model.clone(), ()).is_none() && known.len() > MAX_MODELS {
+        if known.insert(one.model.clone()) && known.len() > MAX_MODELS {
             return Err(format!("line {number}: it has more than {MAX_MODELS} different models"));
         }
         if let Some(mb) = mb {
